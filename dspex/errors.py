@@ -1,0 +1,152 @@
+"""Every exception that dspex raises, in one tree.
+
+::
+
+    DspexError                     message, hint (the next step), retryable
+    ├── DefinitionError            what was written is wrong; nothing has run
+    │   ├── SignatureError         a signature spec, with a caret under the place
+    │   ├── VariableError          a variable, a space, or a configuration
+    │   ├── UnknownNameError       a name that is not there, with the nearest that is
+    │   └── DataError              examples, a metric, or a budget
+    └── ExecutionError             running it went wrong
+        ├── ProviderError          a model answered with an error
+        │   ├── RateLimitedError   … asks us to come back later (retry_after_s)
+        │   └── UnavailableError   … is down or too slow
+        ├── ExhaustedError         every allowed strategy was tried and failed
+        ├── CancelledError         somebody asked for it to stop
+        └── StoreError             what happened could not be kept
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class DspexError(Exception):
+    """The root of every exception that dspex raises.
+
+    Parameters
+    ----------
+    message
+        The rule that was broken and the values that broke it.
+    hint
+        What to do next, as a sentence.
+    """
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n  → {self.hint}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions pickle as class(*args); what came in as keywords travels in the state.
+        return type(self), (self.message,), self.__dict__
+
+    def _render_traceback_(self) -> list[str]:
+        """Show the message instead of the stack: IPython asks for this."""
+        return [f"\x1b[31m{type(self).__name__}\x1b[0m: {self}"]
+
+
+class DefinitionError(DspexError):
+    """What the user wrote is wrong; no work has been started."""
+
+
+class SignatureError(DefinitionError):
+    """A signature spec cannot be read."""
+
+    @classmethod
+    def at(cls, spec: str, position: int, message: str, *, hint: str | None = None) -> SignatureError:
+        """Point at a character of the spec with a caret."""
+        line_start = spec.rfind("\n", 0, position) + 1
+        line_end = spec.find("\n", position)
+        line = spec[line_start : line_end if line_end >= 0 else len(spec)]
+        caret = " " * (position - line_start) + "^"
+        return cls(f"{message}\n  {line}\n  {caret}", hint=hint)
+
+
+class VariableError(DefinitionError):
+    """A variable, a space of them, or a configuration breaks a rule."""
+
+    @classmethod
+    def of_all(cls, subject: str, failures: Sequence[str], *, hint: str | None = None) -> VariableError:
+        """Report every failure at once, one a line."""
+        return cls("\n".join([subject, *(f"  - {failure}" for failure in failures)]), hint=hint)
+
+
+class UnknownNameError(DefinitionError, KeyError):
+    """A name that is not known, together with the nearest one that is.
+
+    It is a `KeyError` too, so that mappings which raise it keep Python's own contract.
+    """
+
+    @classmethod
+    def among(
+        cls, kind: str, name: object, known: Iterable[str], *, hint: str | None = None
+    ) -> UnknownNameError:
+        """Say which names there are and which was probably meant."""
+        names = sorted(known)
+        if hint is None:
+            hint = did_you_mean(str(name), names) or f"use one of the {kind}s listed above"
+        return cls(f"unknown {kind} {name!r}; known: {', '.join(names) or 'none'}", hint=hint)
+
+
+class DataError(DefinitionError):
+    """Examples, a metric or a budget cannot be used."""
+
+
+class ExecutionError(DspexError):
+    """Running something failed."""
+
+
+class ProviderError(ExecutionError):
+    """A model answered with an error."""
+
+
+class RateLimitedError(ProviderError):
+    """A provider asks to be called again later."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class UnavailableError(ProviderError):
+    """A provider is down or took too long."""
+
+    retryable = True
+
+
+class ExhaustedError(ExecutionError):
+    """Every strategy that was allowed has been tried and has failed."""
+
+
+class CancelledError(ExecutionError):
+    """The work was cancelled before it was done."""
+
+
+class StoreError(ExecutionError):
+    """Something could not be kept in, or read from, the store."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """Suggest the nearest known name.
+
+    Examples
+    --------
+    >>> did_you_mean("becon", ["beacon", "random"])
+    "did you mean 'beacon'?"
+    """
+    by_folded = {candidate.lower(): candidate for candidate in known}
+    nearest = difflib.get_close_matches(name.lower(), by_folded, n=1, cutoff=0.5)
+    return f"did you mean {by_folded[nearest[0]]!r}?" if nearest else None

@@ -1,0 +1,130 @@
+"""What happened, as typed facts, and the bus that hands them on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dspex.records import Configuration, Decision, Execution, Label, Score, Trial
+
+_log = logging.getLogger("dspex.events")
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionMade:
+    """The orchestrator chose a strategy."""
+
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionFinished:
+    """An attempt ended, well or not."""
+
+    execution: Execution
+
+
+@dataclass(frozen=True, slots=True)
+class LabelGiven:
+    """Somebody judged an answer."""
+
+    label: Label
+
+
+@dataclass(frozen=True, slots=True)
+class StudyStarted:
+    """A study began; `planned_trials` counts its search trials."""
+
+    study: str
+    planned_trials: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialStarted:
+    """A configuration is about to be evaluated."""
+
+    study: str
+    number: int
+    configuration: Configuration
+    n_examples: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleScored:
+    """One example of a running trial was scored."""
+
+    study: str
+    number: int
+    score: Score
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFinished:
+    """A trial was evaluated and is safe in the store."""
+
+    study: str
+    trial: Trial
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFinished:
+    """A study ended. `reason` says why; `error` is set when it failed."""
+
+    study: str
+    reason: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyAwaited:
+    """Somebody waited for a study and it has ended; published on the thread that waited."""
+
+    study: str
+
+
+Event = (
+    DecisionMade
+    | ExecutionFinished
+    | LabelGiven
+    | StudyStarted
+    | TrialStarted
+    | ExampleScored
+    | TrialFinished
+    | StudyFinished
+    | StudyAwaited
+)
+
+
+class EventBus:
+    """Hands each event to every subscriber, in order, on the publisher's thread.
+
+    A subscriber that raises is logged and stops nobody.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._subscribers: tuple[Callable[[Event], None], ...] = ()
+
+    def subscribe(self, subscriber: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `subscriber` with every event from now on; returns the function that stops it."""
+        with self._lock:
+            self._subscribers = (*self._subscribers, subscriber)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._subscribers = tuple(each for each in self._subscribers if each is not subscriber)
+
+        return unsubscribe
+
+    def publish(self, event: Event) -> None:
+        """Hand an event on; never raises."""
+        for subscriber in self._subscribers:
+            try:
+                subscriber(event)
+            except Exception:  # noqa: BLE001  # a subscriber may be anybody's; it must not stop the others
+                _log.exception("a subscriber to dspex events failed on %s", type(event).__name__)
