@@ -1,0 +1,1 @@
+"""The fast layer that needs no model: signatures and metrics."""

@@ -1,0 +1,141 @@
+"""A space: named variables, and what one can ask of them together."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from dspex.errors import UnknownNameError, VariableError, did_you_mean
+from dspex.variables import grammar
+
+if TYPE_CHECKING:
+    import random
+
+    from dspex.records import Configuration, Scalar
+    from dspex.variables.base import Variable
+
+
+class Space(Mapping[str, "Variable"]):
+    """What may vary, by name. Immutable.
+
+    Examples
+    --------
+    >>> from dspex.variables.base import Choice, Float
+    >>> space = Space(temperature=Float(0.0, 1.5, default=0.7), tone=Choice(["brief", "kind"]))
+    >>> space.default()
+    {'temperature': 0.7, 'tone': 'brief'}
+    """
+
+    def __init__(self, **variables: Variable) -> None:
+        if not variables:
+            raise VariableError(
+                "a space needs at least one variable, got none", hint="Space(temperature=Float(0, 1))"
+            )
+        wrong = [
+            f"{name} must be a variable, got {variable!r}"
+            for name, variable in variables.items()
+            if not (callable(getattr(variable, "problem_with", None)) and hasattr(variable, "n_values"))
+        ]
+        if wrong:
+            raise VariableError.of_all(
+                "this space is not well formed:", wrong, hint="use Float, Int, Bool, Choice, Model or Module"
+            )
+        self._variables = variables
+
+    @classmethod
+    def parse(cls, text: str) -> Space:
+        """Read a space written one variable a line; `%%dspex space` in a notebook takes the same text.
+
+        Raises
+        ------
+        VariableError
+            If lines cannot be read; all of them are listed.
+
+        Examples
+        --------
+        >>> Space.parse('''
+        ... temperature: float = 0 .. 1.5 (default 0.7)
+        ... demos: int = 0 .. 8
+        ... model: model = sandbox/small | sandbox/large
+        ... ''')
+        Space(temperature=Float, demos=Int, model=Model; 9 values x 2 values x continuous)
+        """
+        return cls(**grammar.parse(text))
+
+    def __getitem__(self, name: str) -> Variable:
+        if name not in self._variables:
+            raise UnknownNameError.among("variable", name, self._variables)
+        return self._variables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._variables
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{name}={type(variable).__name__}" for name, variable in self.items())
+        sizes = [variable.n_values for variable in self.values()]
+        parts = [f"{size:g} values" for size in sizes if math.isfinite(size)]
+        parts += ["continuous"] * (len(sizes) - len(parts))
+        return f"Space({kinds}; {' x '.join(parts)})"
+
+    @property
+    def n_configurations(self) -> float:
+        """How many configurations there are; ``inf`` with a continuous variable."""
+        return math.prod(variable.n_values for variable in self.values())
+
+    def default(self) -> dict[str, Scalar]:
+        """Return the configuration of the program as it stands."""
+        return {name: variable.default for name, variable in self.items()}
+
+    def sample(self, rng: random.Random) -> dict[str, Scalar]:
+        """Draw a configuration, each variable uniform on its own scale."""
+        return {name: variable.sample(rng) for name, variable in self.items()}
+
+    def candidates(self, resolution: int = 5) -> Iterator[dict[str, Scalar]]:
+        """Walk through every combination, with `resolution` values of each numeric variable."""
+        grids = [variable.grid(resolution) for variable in self.values()]
+        for values in itertools.product(*grids):
+            yield dict(zip(self, values, strict=True))
+
+    def check(self, configuration: Configuration) -> None:
+        """Check a whole configuration.
+
+        Raises
+        ------
+        VariableError
+            If variables are missing, unknown or out of range; every failure is listed.
+        """
+        failures = []
+        for name in configuration:
+            if name not in self:
+                hint = did_you_mean(name, self)
+                failures.append(f"{name} is not a variable of this space" + (f" ({hint})" if hint else ""))
+        for name, variable in self.items():
+            problem = variable.problem_with(configuration[name]) if name in configuration else "is missing"
+            if problem is not None:
+                failures.append(f"{name} {problem}")
+        if failures:
+            raise VariableError.of_all("this configuration does not fit the space:", failures)
+
+    def key_of(self, configuration: Configuration) -> str:
+        """Name a configuration by its content; equal in every process and for every order."""
+        return _digest({name: configuration[name] for name in self})
+
+    @property
+    def key(self) -> str:
+        """Name the space by its content; equal in every process and for every order."""
+        return _digest({name: repr(variable) for name, variable in self.items()})
+
+
+def _digest(content: Mapping[str, object]) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
