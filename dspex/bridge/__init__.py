@@ -1,0 +1,1 @@
+"""The only room that knows DSPy: models, signatures, programs, and what a run took."""

@@ -1,0 +1,280 @@
+"""Programs: make them, bind a configuration to them, and run them."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib
+import inspect
+import json
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError
+
+from dspex.bridge.observe import metered
+from dspex.errors import DefinitionError, ProviderError, UnknownNameError
+from dspex.records import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+LM_SETTINGS = ("max_tokens", "temperature", "top_p")
+"""Variables that set a sampling parameter of every predictor's model."""
+
+BINDABLE = ("demos", "instructions", "max_tokens", "model", "module", "temperature", "top_p")
+"""Variables that every DSPy program understands."""
+
+MODEL_FAILURES: tuple[type[Exception], ...] = (dspy.LMError, AdapterParseError, ProviderError)
+"""What goes wrong on the model's side: no answer, or one that cannot be read."""
+
+_SWAPPABLE = (dspy.Predict, dspy.ChainOfThought)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Which way a program is to run: resolved values, no labels. None leaves a part as it is.
+
+    `attributes` are set on the program itself, for variables of its own.
+    """
+
+    model: dspy.BaseLM | None = None
+    module: Callable[..., dspy.Module] | None = None
+    settings: Mapping[str, Any] | None = None
+    instructions: str | None = None
+    demos: Sequence[dspy.Example] | None = None
+    attributes: Mapping[str, Any] | None = None
+
+
+def module_class(value: str | Callable[..., dspy.Module]) -> Callable[..., dspy.Module]:
+    """Find a module class by DSPy's name for it, by import string, or take a class or factory as it is.
+
+    Raises
+    ------
+    DefinitionError
+        If it cannot be imported, or is a class that is not a `dspy.Module`.
+    """
+    found = _named_module(value) if isinstance(value, str) else value
+    if isinstance(found, type) and not issubclass(found, dspy.Module):
+        raise DefinitionError(
+            f"a module must be a dspy.Module class, got {found.__name__}",
+            hint="subclass dspy.Module, or give a function that makes one from a signature",
+        )
+    if not callable(found):
+        raise DefinitionError(
+            f"a module must be a dspy.Module class or a function that makes one, got {found!r}"
+        )
+    return found
+
+
+def _named_module(name: str) -> Any:
+    module_name, colon, attribute = name.partition(":")
+    if colon:
+        try:
+            return getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError) as error:
+            raise DefinitionError(f"cannot import the module {name!r}: {error}") from error
+    found = getattr(dspy, name, None)
+    if isinstance(found, type) and issubclass(found, dspy.Module):
+        return found
+    known = [
+        key for key, each in vars(dspy).items() if isinstance(each, type) and issubclass(each, dspy.Module)
+    ]
+    raise UnknownNameError.among("DSPy module", name, known)
+
+
+def is_program(value: object) -> bool:
+    """Whether DSPy would call this a program."""
+    return isinstance(value, dspy.Module)
+
+
+def make(signature: type[dspy.Signature], module: str | Callable[..., dspy.Module]) -> dspy.Module:
+    """Make the program that solves `signature` through one module."""
+    return module_class(module)(signature)
+
+
+def input_names(program: dspy.Module) -> list[str]:
+    """Return the names a program is called with: its signature's inputs, or its `forward`'s parameters."""
+    if isinstance(program, _SWAPPABLE):
+        return list(_predictors(program)[0].signature.input_fields)
+    parameters = inspect.signature(program.forward).parameters.values()
+    return [each.name for each in parameters if each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}]
+
+
+def signature_of(program: dspy.Module) -> type[dspy.Signature]:
+    """Return the signature that describes a program from outside: its inputs and its last predictor's outputs."""
+    predictors = _predictors(program)
+    if not predictors:
+        raise DefinitionError(
+            f"{type(program).__name__} holds no predictor, so there is nothing to run or to vary"
+        )
+    last = predictors[-1].signature
+    if isinstance(program, _SWAPPABLE):
+        outside: type[dspy.Signature] = (
+            last.delete("reasoning") if isinstance(program, dspy.ChainOfThought) else last
+        )
+        return outside
+    fields: dict[str, Any] = {name: (str, dspy.InputField()) for name in input_names(program)}
+    fields |= {name: (info.annotation, dspy.OutputField()) for name, info in last.output_fields.items()}
+    made: type[dspy.Signature] = dspy.make_signature(fields, last.instructions, type(program).__name__)
+    return made
+
+
+def bindable(program: dspy.Module) -> list[str]:
+    """Return the variables that change how this program runs: DSPy's own and its numeric or text attributes."""
+    own = [
+        name
+        for name, value in vars(program).items()
+        if not name.startswith("_") and isinstance(value, (bool, int, float, str)) and name not in BINDABLE
+    ]
+    swappable = any(isinstance(each, _SWAPPABLE) for _, each in _parts(program))
+    common = [name for name in BINDABLE if name != "module" or swappable]
+    return [*common, *own]
+
+
+def models_of(program: dspy.Module) -> list[str]:
+    """Return the models that the predictors are tied to, by name; empty if none is."""
+    return sorted({predictor.lm.model for predictor in _predictors(program) if predictor.lm is not None})
+
+
+def text_key(program: dspy.Module) -> str:
+    """Name what a program says to models: its class, instructions, fields and demos."""
+    said = [type(program).__name__]
+    for name, predictor in program.named_predictors():
+        state = predictor.dump_state(json_mode=True)
+        said += [
+            name,
+            json.dumps({key: state[key] for key in ("demos", "signature")}, sort_keys=True, default=str),
+        ]
+    return hashlib.blake2b("\n".join(said).encode(), digest_size=8).hexdigest()
+
+
+def apply(program: dspy.Module, binding: Binding, default_lm: dspy.BaseLM) -> dspy.Module:
+    """Return a copy of a program that runs the given way; the program itself is left alone.
+
+    Sampling parameters need a model to sit on: a predictor without one of its own gets `default_lm`.
+    """
+    bound = program.deepcopy()
+    if binding.module is not None:
+        bound = _with_module(bound, binding.module)
+    for predictor in _predictors(bound):
+        if binding.demos is not None:
+            predictor.demos = list(binding.demos)
+        if binding.instructions is not None:
+            predictor.signature = predictor.signature.with_instructions(binding.instructions)
+        if binding.model is not None:
+            predictor.lm = binding.model
+        if binding.settings:
+            lm = predictor.lm if predictor.lm is not None else default_lm
+            predictor.lm = lm.copy(**binding.settings)
+    for name, value in (binding.attributes or {}).items():
+        setattr(bound, name, value)
+    return bound
+
+
+def run(
+    program: dspy.Module,
+    inputs: Mapping[str, Any],
+    lm: dspy.BaseLM,
+    *,
+    failures: tuple[type[Exception], ...] = MODEL_FAILURES,
+    stop: Callable[[], bool] | None = None,
+) -> tuple[dspy.Prediction | None, Outcome]:
+    """Run a program once and say what it took.
+
+    Parameters
+    ----------
+    program, inputs, lm
+        What to run, on what, and the model for predictors that have none of their own.
+    failures
+        Exceptions that become an outcome; what is not among them is a bug, and passes through.
+    stop
+        Asked after each call to a model; when it says yes, `observe.Stopped` ends the run.
+    """
+    with metered(stop) as meter, dspy.context(lm=lm):
+        try:
+            prediction = program(**inputs)
+        except failures as error:
+            trace = "".join(traceback.format_exception(error))
+            return None, Outcome(None, meter.usage, _described(error), trace)
+        return prediction, Outcome(_fields(prediction), meter.usage)
+
+
+def score(
+    metric: Callable[..., Any], example: dspy.Example, prediction: dspy.Prediction
+) -> tuple[float, str | None]:
+    """Score a prediction; a metric that raises, or returns no number, scores 0 and leaves a traceback."""
+    try:
+        value = metric(example, prediction)
+        return _number(value, metric), None
+    except Exception:  # noqa: BLE001  # the user's own code: any failure of it is a data point
+        return 0.0, traceback.format_exc()
+
+
+def ideal_prediction(example: dspy.Example, outputs: Sequence[str]) -> dspy.Prediction:
+    """Make the prediction that a perfect program would give, to try a metric on before anything is paid for."""
+    labels = example.labels().toDict()
+    return dspy.Prediction(**dict.fromkeys(outputs, "") | labels)
+
+
+def number(metric: Callable[..., Any], example: dspy.Example, prediction: dspy.Prediction) -> float:
+    """Score a prediction and let whatever the metric raises through."""
+    return _number(metric(example, prediction), metric)
+
+
+def _number(value: Any, metric: Callable[..., Any]) -> float:
+    value = getattr(value, "score", value)  # GEPA's metrics return a Prediction with a score and feedback
+    if value is None or isinstance(value, (str, bytes)):
+        name = getattr(metric, "__name__", type(metric).__name__)
+        raise DefinitionError(
+            f"a metric must return a number or a bool, {name} returned {value!r}",
+            hint="return 1.0 for right and 0.0 for wrong",
+        )
+    result = float(value)
+    if result != result:  # noqa: PLR0124  # only nan differs from itself
+        raise DefinitionError("a metric must return a number, it returned nan")
+    return result
+
+
+def _predictors(program: dspy.Module) -> list[Any]:
+    return list(program.predictors())
+
+
+def _parts(program: dspy.Module) -> list[tuple[str, Any]]:
+    """Return the program itself as '' and its direct modules by name."""
+    own = [(name, value) for name, value in vars(program).items() if isinstance(value, dspy.Module)]
+    # A ChainOfThought holds a Predict of its own that must not be swapped inside it.
+    return [("", program)] if isinstance(program, _SWAPPABLE) else own
+
+
+def _with_module(program: dspy.Module, module: Callable[..., dspy.Module]) -> dspy.Module:
+    """Swap every Predict and ChainOfThought for `module`, keeping signature, demos and model."""
+    for name, part in _parts(program):
+        if not isinstance(part, _SWAPPABLE):
+            continue
+        old = _predictors(part)[0]
+        signature = (
+            old.signature.delete("reasoning") if isinstance(part, dspy.ChainOfThought) else old.signature
+        )
+        new = module(signature)
+        for predictor in _predictors(new):
+            predictor.demos = copy.copy(old.demos)
+            predictor.lm = old.lm
+        if name == "":
+            return new
+        setattr(program, name, new)
+    return program
+
+
+def _fields(prediction: Any) -> dict[str, Any]:
+    if not isinstance(prediction, dspy.Prediction):
+        return {"output": prediction}
+    return dict(prediction.items())
+
+
+def _described(error: Exception) -> str:
+    """Give an error in one paragraph: what it was, and the first lines of what it said."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(line.strip() for line in lines[:3])}"[:500]
