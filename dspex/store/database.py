@@ -1,0 +1,147 @@
+"""Where the store lies and how it is opened: SQLite in WAL mode, or PostgreSQL by URL."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, SQLAlchemyError
+from sqlalchemy.pool import StaticPool
+
+from dspex.errors import DefinitionError, StoreError
+from dspex.store import schema
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_log = logging.getLogger("dspex.store")
+_REMOTE_FILE_SYSTEMS = {
+    "9p",
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "fuse.sshfs",
+    "gpfs",
+    "lustre",
+    "nfs",
+    "nfs4",
+    "smb3",
+    "smbfs",
+}
+_BUSY_TIMEOUT_S = 10
+
+
+def default_url() -> str:
+    """Return ``DSPEX_STORE`` if it is set, else one SQLite file per project folder in the user's data folder."""
+    given = os.environ.get("DSPEX_STORE")
+    if given:
+        return given
+    project = Path.cwd()
+    digest = hashlib.blake2b(str(project).encode(), digest_size=4).hexdigest()
+    folder = platformdirs.user_data_path("dspex", ensure_exists=True)
+    name = project.name or "root"
+    return f"sqlite:///{folder / f'{name}-{digest}.db'}"
+
+
+def open_engine(url: str) -> Engine:
+    """Open the database and make the tables that are missing.
+
+    ``memory`` is a store that is gone with the process. A SQLite file that is damaged is moved aside,
+    with a warning, and a new one is begun.
+
+    Raises
+    ------
+    DefinitionError
+        If the URL cannot be read, or names a SQLite file on a network file system.
+    StoreError
+        If the database cannot be opened.
+    """
+    if url == "memory":
+        return _ready(
+            create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+        )
+    try:
+        parsed = make_url(url if "://" in url else f"sqlite:///{url}")
+    except ArgumentError as error:
+        raise DefinitionError(
+            f"a store is 'memory', a file path, or a database URL, got {url!r}",
+            hint="sqlite:///runs.db or postgresql+psycopg://host/database",
+        ) from error
+    if parsed.get_backend_name() != "sqlite":
+        try:
+            return _ready(create_engine(parsed))
+        except (ModuleNotFoundError, SQLAlchemyError) as error:
+            raise StoreError(
+                f"cannot open the store {parsed.render_as_string()}: {error}",
+                hint="PostgreSQL needs pip install 'dspex[postgres]' and a running server",
+            ) from error
+    path = Path(parsed.database or "").expanduser().absolute()
+    _refuse_remote(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _ready(_sqlite(path))
+    except DatabaseError as error:
+        if "not a database" not in str(error) and "malformed" not in str(error):
+            raise StoreError(f"cannot open the store {path}: {error.orig}") from error
+        aside = path.with_suffix(f".damaged-{int(time.time())}{path.suffix}")
+        path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        _log.warning("the store %s is damaged; it was moved to %s and a new one is begun", path, aside)
+        return _ready(_sqlite(path))
+    except OSError as error:
+        raise StoreError(f"cannot open the store {path}: {error}") from error
+
+
+def _sqlite(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_TIMEOUT_S})
+
+    @event.listens_for(engine, "connect")
+    def tune(connection: sqlite3.Connection, _record: Any) -> None:
+        # WAL lets readers and one writer work at once; NORMAL loses nothing when a process is killed.
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    return engine
+
+
+def _ready(engine: Engine) -> Engine:
+    schema.metadata.create_all(engine)
+    return engine
+
+
+def _refuse_remote(path: Path) -> None:
+    kind = file_system_of(path)
+    if kind in _REMOTE_FILE_SYSTEMS:
+        raise DefinitionError(
+            f"SQLite's WAL cannot live on a network file system, {path} is on {kind}",
+            hint="set DSPEX_STORE to a file on a local disk, or to a postgresql+psycopg:// URL",
+        )
+
+
+def file_system_of(path: Path, mounts: str | None = None) -> str | None:
+    """Return the type of the file system that holds a path, or None where that is not told.
+
+    `mounts` stands in for the content of Linux's ``/proc/mounts``.
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/mounts").read_text(encoding="utf-8")
+        except OSError:
+            return None
+    best, kind = "", None
+    for line in mounts.splitlines():
+        parts = line.split()
+        if len(parts) < 3:  # noqa: PLR2004  # device, place, type
+            continue
+        place = parts[1].replace("\\040", " ")
+        if path.is_relative_to(place) and len(place) >= len(best):
+            best, kind = place, parts[2]
+    return kind

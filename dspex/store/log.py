@@ -1,0 +1,285 @@
+"""The store: rows go in through one background writer, and come out as records or DataFrames."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import queue
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Table, func, insert, select, update
+
+from dspex.errors import StoreError
+from dspex.records import Execution, Label, Score, Trial
+from dspex.store import schema
+from dspex.store.database import default_url, open_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+__all__ = ["Cursor", "Store", "default_url"]
+
+_log = logging.getLogger("dspex.store")
+_BATCH_ROWS = 50
+_BATCH_S = 0.1
+
+_Row = tuple[Table, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a reader has read the log."""
+
+    execution: int = 0
+    label: int = 0
+
+
+class _Flush:
+    """Travels through the queue; what was put in before it is in the database when `done` is set."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+
+
+class Store:
+    """Keeps executions, labels and studies.
+
+    Appending costs the caller a queue put; one thread writes, every 50 rows or 100 ms. `flush` waits
+    until everything is in the database, where it survives the process being killed.
+
+    Parameters
+    ----------
+    url
+        ``memory``, a path to a SQLite file, or a database URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._engine = open_engine(url)
+        self._queue: queue.SimpleQueue[_Row | _Flush | None] = queue.SimpleQueue()
+        self._failure: Exception | None = None
+        self._writer = threading.Thread(target=self._write, name="dspex-store", daemon=True)
+        self._writer.start()
+        self._closed = False
+        # A weak reference: the interpreter's exit must not be what keeps a store alive.
+        atexit.register(_close, weakref.ref(self))
+
+    def __repr__(self) -> str:
+        return f"<Store {self._engine.url.render_as_string()}>"
+
+    # ── writing ─────────────────────────────────────────────────────────────────────────────────
+
+    def append(self, record: Execution | Label) -> None:
+        """Put one row at the end of the log."""
+        if isinstance(record, Execution):
+            self._put(schema.execution, schema.execution_row(record))
+        else:
+            self._put(schema.label, schema.label_row(record))
+
+    def append_score(self, study: str, score: Score) -> None:
+        """Put one row into a study's ledger."""
+        self._put(schema.score, schema.score_row(study, score))
+
+    def append_trial(self, study: str, trial: Trial) -> None:
+        """Keep a finished trial, and return when it is safe."""
+        self._put(schema.trial, schema.trial_row(study, trial))
+        self.flush()
+
+    def put_study(self, name: str, **columns: Any) -> None:
+        """Begin a study's row or change columns of it."""
+        self.flush()
+        with self._engine.begin() as connection:
+            changed = connection.execute(
+                update(schema.study).where(schema.study.c.name == name).values(**columns)
+            )
+            if changed.rowcount == 0:
+                connection.execute(insert(schema.study).values(name=name, **columns))
+
+    def flush(self) -> None:
+        """Wait until every row appended so far is in the database.
+
+        Raises
+        ------
+        StoreError
+            If rows could not be written since the last flush.
+        """
+        if self._closed:
+            return
+        mark = _Flush()
+        self._queue.put(mark)
+        mark.done.wait()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise StoreError(
+                f"rows could not be written to {self._engine.url.render_as_string()}: {failure}",
+                hint="is the disk full, or another program holding the file?",
+            ) from failure
+
+    def close(self) -> None:
+        """Write what is waiting and let the database go. Closing twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        self._writer.join(timeout=10)
+        self._engine.dispose()
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────────
+
+    def since(self, cursor: Cursor, *, limit: int | None = None) -> tuple[list[Execution | Label], Cursor]:
+        """Read what was logged after `cursor`, oldest first, and where that leaves the reader.
+
+        With `limit`, only the newest so many executions.
+        """
+        self.flush()
+        executions, labels = schema.execution, schema.label
+        with self._engine.connect() as connection:
+            if limit is not None:
+                newest = connection.execute(select(func.max(executions.c.seq))).scalar() or 0
+                cursor = Cursor(max(cursor.execution, newest - limit), cursor.label)
+            rows = connection.execute(
+                select(executions).where(executions.c.seq > cursor.execution).order_by(executions.c.seq)
+            )
+            found: list[Execution | Label] = []
+            last_execution, last_label = cursor.execution, cursor.label
+            for row in rows:
+                found.append(schema.to_execution(row._asdict()))
+                last_execution = row.seq
+            rows = connection.execute(
+                select(labels).where(labels.c.seq > cursor.label).order_by(labels.c.seq)
+            )
+            for row in rows:
+                found.append(schema.to_label(row._asdict()))
+                last_label = row.seq
+        found.sort(key=lambda record: record.at)
+        return found, Cursor(last_execution, last_label)
+
+    def scores(self, study: str) -> list[Score]:
+        """Read a study's ledger."""
+        table = schema.score
+        return [schema.to_score(row) for row in self._rows(select(table).where(table.c.study == study))]
+
+    def trials(self, study: str) -> list[Trial]:
+        """Read a study's finished trials, in order."""
+        table = schema.trial
+        query = select(table).where(table.c.study == study).order_by(table.c.number)
+        return [schema.to_trial(row) for row in self._rows(query)]
+
+    def study(self, name: str) -> Mapping[str, Any] | None:
+        """Read a study's row."""
+        return next(iter(self._rows(select(schema.study).where(schema.study.c.name == name))), None)
+
+    def studies(self) -> pd.DataFrame:
+        """Return every study with its trials and cost, newest first."""
+        trial, score, study = schema.trial, schema.score, schema.study
+        trials = select(trial.c.study, func.count().label("trials")).group_by(trial.c.study).subquery()
+        # Money is counted in the ledger: it holds what unfinished trials have paid for too.
+        spent = (
+            select(
+                score.c.study,
+                func.sum(score.c.calls).label("calls"),
+                func.sum(score.c.cost_usd).label("cost_usd"),
+            )
+            .group_by(score.c.study)
+            .subquery()
+        )
+        query = (
+            select(study, trials.c.trials, spent.c.calls, spent.c.cost_usd)
+            .join(trials, trials.c.study == study.c.name, isouter=True)
+            .join(spent, spent.c.study == study.c.name, isouter=True)
+            .order_by(study.c.started_at.desc())
+        )
+        frame = self._frame(query)
+        return frame.fillna({"trials": 0, "calls": 0, "cost_usd": 0.0}).astype({"trials": int, "calls": int})
+
+    def history(self, *, limit: int | None = None) -> pd.DataFrame:
+        """Return the executions with their latest label, newest first."""
+        execution, label = schema.execution, schema.label
+        newest = (
+            select(label.c.execution_id, func.max(label.c.seq).label("seq"))
+            .group_by(label.c.execution_id)
+            .subquery()
+        )
+        query = (
+            select(execution, label.c.quality)
+            .join(newest, newest.c.execution_id == execution.c.id, isouter=True)
+            .join(label, label.c.seq == newest.c.seq, isouter=True)
+            .order_by(execution.c.seq.desc())
+        )
+        frame = self._frame(query if limit is None else query.limit(limit))
+        return frame.drop(columns=["seq"])
+
+    def _rows(self, query: Any) -> list[dict[str, Any]]:
+        self.flush()
+        with self._engine.connect() as connection:
+            return [row._asdict() for row in connection.execute(query)]
+
+    def _frame(self, query: Any) -> pd.DataFrame:
+        import pandas as pd
+
+        self.flush()
+        with self._engine.connect() as connection:
+            frame: pd.DataFrame = pd.read_sql_query(query, connection)
+        for column in ("at", "started_at", "finished_at"):
+            if column in frame:
+                frame[column] = pd.to_datetime(frame[column], unit="s", utc=True)
+        return frame
+
+    # ── the writer's thread ─────────────────────────────────────────────────────────────────────
+
+    def _put(self, table: Table, row: dict[str, Any]) -> None:
+        if self._closed:
+            raise StoreError("the store is closed", hint="dspex.configure(...) opens one")
+        self._queue.put((table, row))
+
+    def _write(self) -> None:
+        going = True
+        while going:
+            rows, marks, going = self._gather()
+            try:
+                self._insert(rows)
+            except Exception as error:  # noqa: BLE001  # the writer must outlive any row, or `flush` would wait for ever
+                self._failure = error
+                _log.exception("%d rows could not be written", len(rows))
+            for mark in marks:
+                mark.done.set()
+
+    def _gather(self) -> tuple[list[_Row], list[_Flush], bool]:
+        """Wait for a first item, then take what comes until the batch is full, old, or asked for."""
+        rows: list[_Row] = []
+        item = self._queue.get()
+        deadline = time.monotonic() + _BATCH_S
+        while True:
+            if item is None:
+                return rows, [], False
+            if isinstance(item, _Flush):
+                return rows, [item], True
+            rows.append(item)
+            if len(rows) >= _BATCH_ROWS:
+                return rows, [], True
+            try:
+                item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return rows, [], True
+
+    def _insert(self, rows: list[_Row]) -> None:
+        if not rows:
+            return
+        by_table: dict[Table, list[dict[str, Any]]] = {}
+        for table, row in rows:
+            by_table.setdefault(table, []).append(row)
+        with self._engine.begin() as connection:
+            for table, each in by_table.items():
+                connection.execute(insert(table), each)
+
+
+def _close(reference: weakref.ref[Store]) -> None:
+    store = reference()
+    if store is not None:
+        store.close()
