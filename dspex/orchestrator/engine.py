@@ -1,0 +1,335 @@
+"""The orchestrator: the whole loop on one screen."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dspex.errors import DefinitionError, ExhaustedError, UnknownNameError
+from dspex.events import DecisionMade, EventBus, ExecutionFinished, LabelGiven
+from dspex.orchestrator import policy
+from dspex.orchestrator.analyze import analyze
+from dspex.records import (
+    Alternative,
+    Decision,
+    Execution,
+    Label,
+    Objective,
+    Outcome,
+    Requirements,
+    Role,
+    Step,
+    StepKind,
+    Strategy,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from dspex.native.signature import Signature
+    from dspex.orchestrator.model import BeliefModel
+
+    Attempt = Callable[[Strategy], Outcome]
+
+_MAX_ATTEMPTS = 3
+_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True)
+class Orchestrated:
+    """How a task was run: what came out, how it was decided, each step, and the attempt that counted."""
+
+    outcome: Outcome
+    decision: Decision
+    trace: tuple[Step, ...]
+    execution: Execution
+    usage: Usage
+    """All attempts together."""
+
+
+class Orchestrator:
+    """Chooses how tasks run, and learns from how they went.
+
+    It knows strategies only by name: running one is the caller's affair.
+
+    Parameters
+    ----------
+    beliefs
+        What is believed at the start.
+    objective
+        What pays. It is applied when deciding, so changing it needs no relearning.
+    events
+        Where decisions, executions and labels are announced; whoever keeps the log listens there.
+    seed
+        Of the exploration.
+    exploration
+        Probability spread evenly over every strategy, in [0, 1].
+    clock
+        Seconds since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        beliefs: BeliefModel,
+        *,
+        objective: Objective,
+        events: EventBus,
+        seed: int = 0,
+        exploration: float = policy.EXPLORATION,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not 0.0 <= exploration <= 1.0:
+            raise DefinitionError(f"exploration is a probability, got {exploration}")
+        self.beliefs = beliefs
+        self.objective = objective
+        self._events = events
+        self._rng = np.random.default_rng(seed)
+        self._exploration = exploration
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._recent: OrderedDict[str, Execution] = OrderedDict()
+
+    def orchestrate(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, Any],
+        strategies: Sequence[Strategy],
+        attempt: Attempt,
+        *,
+        pool: str,
+        pin: Strategy | None = None,
+        explore: bool = True,
+    ) -> Orchestrated:
+        """Run a task: analyze → select → distribute → monitor → adapt → fall back.
+
+        Raises
+        ------
+        ExhaustedError
+            If every attempt failed; the message holds each one's reason.
+        """
+        steps = _Steps()
+        with steps("analyze") as note:
+            asked = analyze(signature, inputs)
+            note(f"{asked.complexity} complexity, {asked.input_chars} characters in{_reasons(asked)}")
+        with steps("select") as note:
+            decision = self.decide(asked, strategies, pin=pin, explore=explore)
+            note(decision.reason)
+        with steps("distribute") as note:
+            note(f"pool {pool}, {decision.strategy}")
+        with steps("monitor") as note:
+            outcome = attempt(decision.strategy)
+            note(_summary(outcome))
+        with steps("adapt") as note:
+            execution = self._record(asked, decision, outcome, parent=None)
+            note(f"learned from execution {self.beliefs.n_observations}")
+        usage = outcome.usage
+        with steps("fall_back") as note:
+            if outcome.ok:
+                note("not needed")
+            else:
+                failed = [(decision, outcome)]
+                for following in self._fallbacks(asked, strategies, decision.strategy, pin):
+                    outcome = attempt(following.strategy)
+                    usage += outcome.usage
+                    execution = self._record(asked, following, outcome, parent=execution.id)
+                    if outcome.ok:
+                        decision = following
+                        break
+                    failed.append((following, outcome))
+                note(_failures(failed, decision if outcome.ok else None))
+        if not outcome.ok:
+            raise ExhaustedError(
+                f"every attempt at {asked.signature} failed: {_failures(failed, None)}",
+                hint="dspex.history() keeps each attempt; add a model of another provider to fall back on",
+            )
+        return Orchestrated(outcome, decision, tuple(steps.taken), execution, usage)
+
+    def explain(
+        self, signature: Signature, inputs: Mapping[str, Any], strategies: Sequence[Strategy]
+    ) -> Decision:
+        """Say how a task would be run and why, without running it."""
+        return self._decision(
+            analyze(signature, inputs), strategies, explore=False, rng=np.random.default_rng(0)
+        )
+
+    def decide(
+        self,
+        asked: Requirements,
+        strategies: Sequence[Strategy],
+        *,
+        pin: Strategy | None = None,
+        explore: bool = True,
+    ) -> Decision:
+        """Choose one of the strategies; a pinned one is taken without asking what is believed of it."""
+        if pin is not None:
+            if pin not in strategies:
+                raise UnknownNameError.among("strategy", str(pin), map(str, strategies))
+            decision = Decision(pin, "pinned", 1.0, f"{pin} was asked for")
+        else:
+            decision = self._decision(asked, strategies, explore=explore, rng=self._rng)
+        self._events.publish(DecisionMade(decision))
+        return decision
+
+    def rate(self, execution_id: str, quality: float) -> None:
+        """Learn how good an answer was, in [0, 1]."""
+        if not 0.0 <= quality <= 1.0:
+            raise DefinitionError(f"a rating must be in [0, 1], got {quality}", hint="0 is wrong, 1 is right")
+        label = Label(execution_id, float(quality), self._clock())
+        with self._lock:
+            self._fold(label)
+        self._events.publish(LabelGiven(label))
+
+    def replay(self, records: Iterable[Execution | Label]) -> None:
+        """Learn from what was logged before."""
+        with self._lock:
+            for record in records:
+                self._fold(record)
+
+    # ── the parts ───────────────────────────────────────────────────────────────────────────────
+
+    def _decision(
+        self, asked: Requirements, strategies: Sequence[Strategy], *, explore: bool, rng: np.random.Generator
+    ) -> Decision:
+        with self._lock:
+            predicted = self.beliefs.predict(asked, strategies)
+            worth = policy.utilities(predicted, self.objective)
+            chances = policy.propensities(predicted, self.objective, rng, exploration=self._exploration)
+            best = int(np.argmax(worth))
+            chosen = int(rng.choice(len(strategies), p=chances)) if explore else best
+            alternatives = [
+                Alternative(
+                    strategy,
+                    float(chances[i]) if explore else float(i == best),
+                    float(worth[i]),
+                    *(
+                        self.beliefs.belief(head, asked, strategy)
+                        for head in ("success", "quality", "latency", "cost")
+                    ),
+                )
+                for i, strategy in enumerate(strategies)
+            ]
+        mine = alternatives[chosen]
+        alternatives.sort(key=lambda each: -each.utility)
+        return Decision(
+            mine.strategy,
+            "policy",
+            mine.propensity,
+            _reason(mine, alternatives, self.beliefs),
+            tuple(alternatives),
+        )
+
+    def _fallbacks(
+        self, asked: Requirements, strategies: Sequence[Strategy], failed: Strategy, pin: Strategy | None
+    ) -> Iterable[Decision]:
+        """Yield what to try next: other models first, for what fails once on a model often fails again."""
+        if pin is not None:
+            return
+        tried = [failed]
+        for _ in range(_MAX_ATTEMPTS - 1):
+            left = [each for each in strategies if each not in tried]
+            left = [each for each in left if each.model not in {one.model for one in tried}] or left
+            if not left:
+                return
+            decision = self._decision(asked, left, explore=False, rng=self._rng)
+            tried.append(decision.strategy)
+            yield replace(decision, role="fallback", reason=f"{tried[-2]} failed; {decision.reason}")
+
+    def _record(
+        self, asked: Requirements, decision: Decision, outcome: Outcome, parent: str | None
+    ) -> Execution:
+        role: Role = decision.role
+        execution = Execution(
+            id=uuid.uuid4().hex,
+            at=self._clock(),
+            requirements=asked,
+            strategy=decision.strategy,
+            role=role,
+            propensities={str(each.strategy): each.propensity for each in decision.alternatives}
+            if role == "policy"
+            else {},
+            ok=outcome.ok,
+            usage=outcome.usage,
+            error=outcome.error,
+            parent_id=parent,
+        )
+        with self._lock:
+            self._fold(execution)
+        self._events.publish(ExecutionFinished(execution))
+        return execution
+
+    def _fold(self, record: Execution | Label) -> None:
+        if isinstance(record, Execution):
+            self.beliefs.learn(record)
+            self._recent[record.id] = record
+            if len(self._recent) > _REMEMBERED:
+                self._recent.popitem(last=False)
+            return
+        judged = self._recent.get(record.execution_id)
+        if judged is not None:
+            self.beliefs.learn_quality(judged, record.quality)
+
+
+class _Steps:
+    """Collects the steps of one run, timed from its beginning."""
+
+    def __init__(self) -> None:
+        self.taken: list[Step] = []
+        self._began = time.perf_counter()
+
+    def __call__(self, kind: StepKind) -> _StepInProgress:
+        return _StepInProgress(self, kind)
+
+    @property
+    def now_s(self) -> float:
+        return time.perf_counter() - self._began
+
+
+class _StepInProgress:
+    def __init__(self, steps: _Steps, kind: StepKind) -> None:
+        self._steps, self._kind, self._detail = steps, kind, ""
+        self._start_s = steps.now_s
+
+    def __enter__(self) -> Callable[[str], None]:
+        return self._note
+
+    def _note(self, detail: str) -> None:
+        self._detail = detail
+
+    def __exit__(self, *_: object) -> None:
+        duration_s = self._steps.now_s - self._start_s
+        self._steps.taken.append(Step(self._kind, self._start_s, duration_s, self._detail))
+
+
+def _reason(mine: Alternative, ranked: Sequence[Alternative], beliefs: BeliefModel) -> str:
+    if len(ranked) == 1:
+        return f"{mine.strategy} is the only strategy"
+    known = f"after {beliefs.n_observations} execution(s)"
+    if mine is ranked[0]:
+        return f"{mine.strategy} is believed best {known}: utility {mine.utility:.3f}, next {ranked[1].utility:.3f}"
+    return (
+        f"{mine.strategy} is tried {known}: utility {mine.utility:.3f} may yet beat "
+        f"{ranked[0].utility:.3f} of {ranked[0].strategy} (chosen with probability {mine.propensity:.2f})"
+    )
+
+
+def _reasons(asked: Requirements) -> str:
+    return ", reasoning" if asked.reasoning else ""
+
+
+def _summary(outcome: Outcome) -> str:
+    if not outcome.ok:
+        return f"failed: {outcome.error}"
+    usage = outcome.usage
+    return f"answered in {usage.latency_s:.2f} s for ${usage.cost_usd:.6f} ({usage.calls} call(s))"
+
+
+def _failures(failed: Sequence[tuple[Decision, Outcome]], saved_by: Decision | None) -> str:
+    reasons = "; ".join(f"{decision.strategy}: {outcome.error}" for decision, outcome in failed)
+    return reasons if saved_by is None else f"{saved_by.strategy} answered after {reasons}"

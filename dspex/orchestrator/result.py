@@ -1,0 +1,76 @@
+"""What a call returns: the answer, the decision behind it, and the trace of how it came about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dspex.errors import UnknownNameError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from dspex.orchestrator.engine import Orchestrated
+    from dspex.records import Decision, Step, Usage
+
+
+class Result:
+    """An answer. Its output fields are attributes and items: ``result.answer``, ``result["answer"]``.
+
+    Attributes
+    ----------
+    output
+        Output field → value.
+    decision
+        Which way it was run, why, and what the alternatives were.
+    trace
+        The orchestrator's steps, in order.
+    usage
+        What it took, failed attempts included.
+    """
+
+    def __init__(self, done: Orchestrated, *, on_rating: Callable[[str, float], None]) -> None:
+        self.output: Mapping[str, Any] = dict(done.outcome.output or {})
+        self.decision: Decision = done.decision
+        self.trace: tuple[Step, ...] = done.trace
+        self.usage: Usage = done.usage
+        self.execution_id = done.execution.id
+        self._on_rating = on_rating
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether a simulated model gave the answer."""
+        return self.decision.strategy.model.startswith("sandbox/")
+
+    def rate(self, quality: float) -> Result:
+        """Teach the orchestrator how good this answer was: 0 is wrong, 1 is right."""
+        self._on_rating(self.execution_id, float(quality))
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only for what is not an attribute already; `output` is missing while unpickling.
+        output = self.__dict__.get("output", {})
+        if name in output:
+            return output[name]
+        hint = did_you_mean(name, output)
+        raise AttributeError(
+            f"the answer has no field {name!r}; it has {', '.join(output)}" + (f" ({hint})" if hint else "")
+        )
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.output:
+            raise UnknownNameError.among("output field", name, self.output)
+        return self.output[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.output)
+
+    def keys(self) -> list[str]:
+        """Return the output fields' names, so that ``dict(result)`` works."""
+        return list(self.output)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.output.items())
+        simulated = "simulated, " if self.is_simulated else ""
+        took = f"{self.usage.latency_s:.2f} s, ${self.usage.cost_usd:.6f}"
+        steps = "\n".join(f"  {step.kind:<11}{step.detail}" for step in self.trace)
+        return f"<Result {fields} | {simulated}{self.decision.strategy}, {took}>\n{steps}"
