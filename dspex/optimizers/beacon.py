@@ -1,0 +1,103 @@
+"""BEACON: Bayesian optimization over mixed spaces, on Optuna's tree-structured Parzen estimator."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from dspex.errors import VariableError
+from dspex.optimizers.search import unseen
+from dspex.variables.base import Bool, Choice, Float, Int
+
+if TYPE_CHECKING:
+    from dspex.records import Configuration, Scalar
+    from dspex.variables.base import Variable
+    from dspex.variables.space import Space
+
+_STARTUP_TRIALS = 8
+_PATIENCE = 20
+
+
+class Beacon:
+    """Proposes where good scores are likelier than poor ones, all variables taken together.
+
+    Parameters
+    ----------
+    space
+        What may vary.
+    seed
+        Of every draw: one seed, one sequence of proposals.
+
+    References
+    ----------
+    Bergstra et al. (2011), "Algorithms for hyper-parameter optimization"; Watanabe (2023), "Tree-structured
+    Parzen estimator: understanding its algorithm components". The sampler is Optuna's, multivariate.
+    """
+
+    def __init__(self, space: Space, *, seed: int = 0) -> None:
+        self._space = space
+        self._rng = random.Random(seed)
+        self._distributions = {name: distribution(variable) for name, variable in space.items()}
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS, multivariate=True)
+        self._optuna = _quiet_study(sampler)
+        self._optuna.enqueue_trial(space.default())
+        self._asked: dict[str, optuna.trial.Trial] = {}
+
+    def ask(self) -> dict[str, Scalar] | None:
+        """Return the next configuration, the default one first."""
+        for _ in range(_PATIENCE):
+            trial = self._optuna.ask(self._distributions)
+            configuration = {name: trial.params[name] for name in self._space}
+            key = self._space.key_of(configuration)
+            if key not in self._asked:
+                self._asked[key] = trial
+                return configuration
+            # Its score is known; a failed trial leaves the estimator as it is.
+            self._optuna.tell(trial, state=optuna.trial.TrialState.FAIL)
+        other = unseen(self._space, set(self._asked), self._rng)
+        if other is not None:
+            self._optuna.enqueue_trial(other)
+            trial = self._optuna.ask(self._distributions)
+            self._asked[self._space.key_of(other)] = trial
+        return other
+
+    def tell(self, configuration: Configuration, score: float) -> None:
+        """Take in the score of a configuration that was asked for."""
+        self._optuna.tell(self._asked[self._space.key_of(configuration)], score)
+
+
+def distribution(variable: Variable) -> BaseDistribution:
+    """Say what a variable is in Optuna's terms."""
+    match variable:
+        case Float():
+            high = variable.high if variable.step is None else variable.grid(10**6)[-1]
+            return FloatDistribution(variable.low, high, log=variable.log, step=variable.step)
+        case Int():
+            high = variable.low + (variable.high - variable.low) // variable.step * variable.step
+            return IntDistribution(variable.low, high, log=variable.log, step=variable.step)
+        case Bool():
+            return CategoricalDistribution([False, True])
+        case Choice():
+            return CategoricalDistribution(list(variable.options))
+        case _:
+            raise VariableError(
+                f"beacon cannot search a {type(variable).__name__}", hint="optimizer='random' can"
+            )
+
+
+def _quiet_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+    """Make an in-memory study without Optuna's line about it, and leave the user's verbosity as it was."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(direction="maximize", sampler=sampler)
+    finally:
+        optuna.logging.set_verbosity(verbosity)

@@ -1,0 +1,234 @@
+"""What a study searches: put together from what the user gave, and checked before anything runs."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dspex.bridge import examples as examples_bridge
+from dspex.bridge import program as program_bridge
+from dspex.errors import DataError, VariableError
+from dspex.native.signature import Signature
+from dspex.optimizers import search_named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import dspy
+
+    from dspex.records import Configuration, Usage
+    from dspex.variables.space import Space
+
+    Examples = Iterable[dspy.Example | dict[str, Any]]
+
+_DEMO_SHARE = 0.2
+"""Share of the trainset that is kept for demos when there is no valset."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a search stops: after so many trials, seconds, US dollars, or calls to models, whichever is first.
+
+    Scoring the finalists on every example is part of the money and the calls, and is set aside beforehand.
+    """
+
+    trials: int = 40
+    seconds: float | None = None
+    usd: float | None = None
+    calls: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "seconds", "usd", "calls"):
+            limit = getattr(self, name)
+            if limit is not None and (
+                isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit <= 0
+            ):
+                raise DataError(
+                    f"a budget's {name} must be a number > 0, got {limit!r}", hint="Budget(trials=40)"
+                )
+
+    def spent_by(self, trials: int, seconds: float, usage: Usage, reserve: Usage) -> str | None:
+        """Say which limit is reached, or None. `reserve` is what must be left over."""
+        if trials >= self.trials:
+            return f"{self.trials} trials done"
+        if self.seconds is not None and seconds >= self.seconds:
+            return f"{self.seconds:g} s are over"
+        if self.usd is not None and usage.cost_usd + reserve.cost_usd >= self.usd:
+            return f"${self.usd:g} are spent or set aside"
+        if self.calls is not None and usage.calls + reserve.calls >= self.calls:
+            return f"{self.calls} calls are made or set aside"
+        return None
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a study searches: checked, complete, and the same every time it is run.
+
+    Attributes
+    ----------
+    bind
+        Makes the program that runs a configuration.
+    scored
+        The examples that score a configuration.
+    identity
+        What makes two studies the same, as JSON: kept, so that a resumed study can be compared.
+    """
+
+    name: str
+    space: Space
+    program: str
+    bind: Callable[[Configuration], dspy.Module]
+    default_lm: dspy.BaseLM
+    scored: Sequence[dspy.Example]
+    metric: Callable[..., Any]
+    optimizer: str
+    budget: Budget
+    seed: int
+    identity: Mapping[str, Any]
+
+
+def define(
+    program: dspy.Module,
+    *,
+    title: str,
+    space: Space,
+    trainset: Examples,
+    valset: Examples | None,
+    metric: Callable[..., Any],
+    optimizer: str,
+    budget: Budget | None,
+    name: str,
+    seed: int,
+    lm: Callable[[Any], dspy.BaseLM],
+    default_lm: dspy.BaseLM,
+) -> Definition:
+    """Check everything a study needs and put it together.
+
+    Parameters
+    ----------
+    title
+        What the program is called in tables.
+    lm
+        Finds a model by its name.
+    default_lm
+        The model of predictors that are tied to none.
+
+    Raises
+    ------
+    DefinitionError
+        If something is wrong with the examples, the space, the metric or the optimizer's name.
+    """
+    names = program_bridge.input_names(program)
+    train = examples_bridge.checked(trainset, what="trainset", inputs=names)
+    val = None if valset is None else examples_bridge.checked(valset, what="valset", inputs=names)
+    _check_space(space, program, lm)
+    demos, scored = _split(train, val, wants_demos="demos" in space, seed=seed)
+    _check_metric(metric, scored, Signature.from_dspy(program_bridge.signature_of(program)).outputs)
+    search_named(optimizer, space, seed)
+    return Definition(
+        name=name,
+        space=space,
+        program=title,
+        bind=lambda configuration: program_bridge.apply(
+            program, _binding(space, configuration, demos, lm), default_lm
+        ),
+        default_lm=default_lm,
+        scored=scored,
+        metric=metric,
+        optimizer=optimizer,
+        budget=budget or Budget(),
+        seed=seed,
+        identity={
+            "program": program_bridge.text_key(program),
+            "space": space.key,
+            "examples": examples_bridge.key_of_all(scored),
+            "demos": examples_bridge.key_of_all(demos),
+            "metric": getattr(metric, "__qualname__", type(metric).__qualname__),
+            "optimizer": optimizer,
+            "model": default_lm.model,
+            "seed": seed,
+        },
+    )
+
+
+def _check_space(space: Space, program: dspy.Module, lm: Callable[[Any], dspy.BaseLM]) -> None:
+    bindable = program_bridge.bindable(program)
+    unknown = [name for name in space if name not in bindable]
+    if unknown:
+        raise VariableError(
+            f"{type(program).__name__} has none of {', '.join(unknown)}; it can vary {', '.join(sorted(bindable))}",
+            hint="rename the variable, or give the program an attribute of that name",
+        )
+    if "model" in space:
+        for label in space["model"].grid(1):
+            lm(space["model"].resolve(label))
+
+
+def _split(
+    train: list[dspy.Example], val: list[dspy.Example] | None, *, wants_demos: bool, seed: int
+) -> tuple[list[dspy.Example], list[dspy.Example]]:
+    """Decide which examples may be shown and which are scored; never the same one for both."""
+    pool = list(train)
+    random.Random(seed).shuffle(pool)
+    if val is not None:
+        scored_keys = {examples_bridge.key_of(example) for example in val}
+        return [example for example in pool if examples_bridge.key_of(example) not in scored_keys], val
+    if not wants_demos:
+        return [], train
+    n_demos = max(1, round(_DEMO_SHARE * len(pool)))
+    if n_demos >= len(pool):
+        raise DataError(
+            f"demos and scoring need different examples, the trainset has {len(train)}",
+            hint="give more examples, a valset, or take demos out of the space",
+        )
+    return pool[:n_demos], pool[n_demos:]
+
+
+def _binding(
+    space: Space,
+    configuration: Configuration,
+    demos: Sequence[dspy.Example],
+    lm: Callable[[Any], dspy.BaseLM],
+) -> program_bridge.Binding:
+    """Resolve a configuration's labels and sort them into the parts of a program."""
+    values = {name: space[name].resolve(value) for name, value in configuration.items()}
+    settings = {name: values.pop(name) for name in program_bridge.LM_SETTINGS if name in values}
+    n_demos, model = values.pop("demos", None), values.pop("model", None)
+    return program_bridge.Binding(
+        model=None if model is None else lm(model),
+        module=values.pop("module", None),
+        instructions=values.pop("instructions", None),
+        settings=settings,
+        demos=None if n_demos is None else demos[:n_demos],
+        attributes=values,
+    )
+
+
+def _check_metric(
+    metric: Callable[..., Any], examples: Sequence[dspy.Example], outputs: Sequence[str]
+) -> None:
+    """Try a metric on perfect predictions, before anything is paid for.
+
+    Raises
+    ------
+    DataError
+        If it is not callable, raises on every example tried, or returns no number.
+    """
+    if not callable(metric):
+        raise DataError(
+            f"a metric must be callable, got {metric!r}", hint="dspex.metrics.exact_match, or a function"
+        )
+    name = getattr(metric, "__name__", type(metric).__name__)
+    failure: Exception | None = None
+    for example in examples[:3]:
+        try:
+            program_bridge.number(metric, example, program_bridge.ideal_prediction(example, outputs))
+        except Exception as error:  # noqa: BLE001  # the user's own code may raise anything
+            failure = error
+        else:
+            return
+    raise DataError(
+        f"the metric {name} cannot score a perfect prediction: {type(failure).__name__}: {failure}",
+        hint="it is called as metric(example, prediction) and must return a number or a bool",
+    ) from failure
