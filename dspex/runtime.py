@@ -1,0 +1,312 @@
+"""The runtime: owns models, pool, store, orchestrator and events, and does what the public calls ask."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from dspex import sandbox
+from dspex.bridge import lm as lm_bridge
+from dspex.bridge import prices as prices_bridge
+from dspex.bridge import program as program_bridge
+from dspex.errors import DataError, DefinitionError, UnknownNameError
+from dspex.events import Event, EventBus, ExecutionFinished, LabelGiven
+from dspex.native.signature import Signature, signature
+from dspex.optimizers.definition import define
+from dspex.optimizers.study import Study
+from dspex.orchestrator.analyze import title_of
+from dspex.orchestrator.engine import Orchestrator
+from dspex.orchestrator.insights import Route, route
+from dspex.orchestrator.model import BeliefModel
+from dspex.orchestrator.policy import EXPLORATION, objective_named
+from dspex.orchestrator.result import Result
+from dspex.pools import make_pool
+from dspex.records import Objective, Outcome, Price, Strategy
+from dspex.store import Store, default_url
+from dspex.store.log import Cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import dspy
+    import pandas as pd
+
+    from dspex.optimizers.definition import Budget, Definition, Examples
+    from dspex.records import Decision
+    from dspex.variables.space import Space
+
+    Task: TypeAlias = Any
+    """A signature (a spec, ours, or a `dspy.Signature` class) or a `dspy.Module`."""
+
+_log = logging.getLogger("dspex")
+_MODULES = ("Predict", "ChainOfThought")
+_REPLAYED = 5_000
+"""Executions that a new process learns from again; older ones have faded anyway."""
+
+
+class Runtime:
+    """Everything that a session of dspex holds on to. Made by `dspex.configure`.
+
+    Parameters
+    ----------
+    models
+        DSPy model strings or `dspy.LM` objects. None means the sandbox, which says so once.
+    modules
+        Modules that `execute` may use for a signature: names, `dspy.Module` classes, or factories.
+    objective
+        What pays: ``balanced``, ``quality``, ``latency``, ``cost``, or an `Objective`.
+    store
+        ``memory``, a file path, or a database URL; by default ``DSPEX_STORE``, else one file per folder.
+    pool
+        Where work runs. ``inline``: threads of this process.
+    workers
+        How many calls to models may be in flight in the pool.
+    prices
+        Model → `Price`, where the price table does not know it or is wrong.
+    exploration
+        Probability with which any strategy is tried, whatever is believed, in [0, 1].
+    seed
+        Of the exploration.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str | dspy.BaseLM] | None = None,
+        *,
+        modules: Sequence[str | Callable[..., Any]] = _MODULES,
+        objective: str | Objective = "balanced",
+        store: str | None = None,
+        pool: str = "inline",
+        workers: int | None = None,
+        prices: Mapping[str, Price] | None = None,
+        exploration: float = EXPLORATION,
+        seed: int = 0,
+    ) -> None:
+        for name, price in (prices or {}).items():
+            prices_bridge.declare(name, price)
+        if models is None:
+            models = sandbox.MODELS
+            _log.warning(
+                "no model is configured: dspex uses the sandbox, whose models are simulated; "
+                "dspex.configure(models=['openai/gpt-4o-mini']) uses a real one"
+            )
+        if not models:
+            raise DefinitionError(
+                "models must name at least one model, got none", hint="models=['sandbox/small']"
+            )
+        self._lms: dict[str, dspy.BaseLM] = {}
+        self.models = tuple(self.lm(model).model for model in models)
+        self._modules: dict[str, Callable[..., Any]] = {
+            str(getattr(each, "__name__", each)): program_bridge.module_class(each) for each in modules
+        }
+        if not self._modules:
+            raise DefinitionError(
+                "modules must name at least one module, got none", hint="modules=['Predict']"
+            )
+        self.objective = objective_named(objective)
+        self.pool = make_pool(pool, workers or min(32, 4 * (os.cpu_count() or 1)))
+        self.events = EventBus()
+        self.orchestrator = Orchestrator(
+            self._fresh_beliefs(),
+            objective=self.objective,
+            events=self.events,
+            seed=seed,
+            exploration=exploration,
+        )
+        self.store = Store(default_url() if store is None else store)
+        self.orchestrator.replay(self.store.since(Cursor(), limit=_REPLAYED)[0])
+        self.events.subscribe(self._keep)
+        self.studies: dict[str, Study] = {}
+        self._programs: dict[tuple[str, str], dspy.Module] = {}
+
+    def __repr__(self) -> str:
+        simulated = " (simulated)" if all(name.startswith("sandbox/") for name in self.models) else ""
+        return (
+            f"<dspex Runtime: {', '.join(self.models)}{simulated}; modules {', '.join(self._modules)}; "
+            f"pool {self.pool.name}; {self.orchestrator.beliefs.n_observations} executions learned from; {self.store}>"
+        )
+
+    # ── models ──────────────────────────────────────────────────────────────────────────────────
+
+    def lm(self, model: str | dspy.BaseLM) -> dspy.BaseLM:
+        """Return the model of that name, made when it is first asked for."""
+        if not isinstance(model, str):
+            if not lm_bridge.is_lm(model):
+                raise DefinitionError(f"a model is a name or a dspy.LM, got {model!r}")
+            return self._lms.setdefault(model.model, model)
+        if model not in self._lms:
+            self._lms[model] = (
+                sandbox.lm(model) if model.startswith("sandbox/") else lm_bridge.from_name(model)
+            )
+        return self._lms[model]
+
+    # ── executing ───────────────────────────────────────────────────────────────────────────────
+
+    def execute(
+        self, task: Task, inputs: Mapping[str, Any], *, pin: Strategy | None = None, explore: bool = True
+    ) -> Result:
+        """Run a task the way that is believed to pay, and learn from it."""
+        described, strategies, program_for = self._prepared(task)
+        described.check_inputs(inputs)
+
+        def attempt(strategy: Strategy) -> Outcome:
+            return program_bridge.run(program_for(strategy), inputs, self.lm(strategy.model))[1]
+
+        done = self.orchestrator.orchestrate(
+            described, inputs, strategies, attempt, pool=self.pool.name, pin=pin, explore=explore
+        )
+        return Result(done, on_rating=self.orchestrator.rate)
+
+    async def aexecute(
+        self, task: Task, inputs: Mapping[str, Any], *, pin: Strategy | None = None, explore: bool = True
+    ) -> Result:
+        """Run a task on the pool, so that the event loop stays free."""
+        future = self.pool.submit(self.execute, task, inputs, pin=pin, explore=explore)
+        return await asyncio.wrap_future(future)
+
+    def explain(self, task: Task, inputs: Mapping[str, Any]) -> Decision:
+        """Say how a task would be run and why, without running it."""
+        described, strategies, _ = self._prepared(task)
+        described.check_inputs(inputs)
+        return self.orchestrator.explain(described, inputs, strategies)
+
+    def _prepared(self, task: Task) -> tuple[Signature, list[Strategy], Callable[[Strategy], dspy.Module]]:
+        """Return what a task is, the ways it can be run, and the program for each way."""
+        if program_bridge.is_program(task):
+            described = Signature.from_dspy(program_bridge.signature_of(task))
+            # An optimized program brings its own model; another one would be another program.
+            models = program_bridge.models_of(task)
+            for predictor in task.predictors():
+                if predictor.lm is not None:
+                    self.lm(predictor.lm)
+            kind = type(task).__name__
+            return described, [Strategy(model, kind) for model in models[-1:] or self.models], lambda _: task
+        described = signature(task)
+        strategies = [Strategy(model, module) for model in self.models for module in self._modules]
+        return described, strategies, lambda strategy: self._program(described, strategy.module)
+
+    def _program(self, described: Signature, module: str) -> dspy.Module:
+        key = (described.key, module)
+        if key not in self._programs:
+            self._programs[key] = program_bridge.make(described.to_dspy(), self._modules[module])
+        return self._programs[key]
+
+    # ── optimizing ──────────────────────────────────────────────────────────────────────────────
+
+    def optimize(
+        self,
+        task: Task,
+        *,
+        space: Space,
+        trainset: Examples,
+        metric: Callable[..., Any],
+        valset: Examples | None = None,
+        optimizer: str = "beacon",
+        budget: Budget | None = None,
+        name: str | None = None,
+        seed: int = 0,
+        resume: bool = False,
+    ) -> Study:
+        """Check everything, then begin a study in the background and return it."""
+        if program_bridge.is_program(task):
+            program, title = task, type(task).__name__
+        else:
+            described = signature(task)
+            program, title = self._program(described, next(iter(self._modules))), title_of(described)
+        definition = define(
+            program,
+            title=title,
+            space=space,
+            trainset=trainset,
+            valset=valset,
+            metric=metric,
+            optimizer=optimizer,
+            budget=budget,
+            name=name or f"{optimizer}-{secrets.token_hex(3)}",
+            seed=seed,
+            lm=self.lm,
+            default_lm=self.lm(self.models[0]),
+        )
+        self._enter(definition, resume=resume)
+        known = self.store.scores(definition.name) if resume else ()
+        study = Study(definition, pool=self.pool, store=self.store, events=self.events, known=known)
+        self.studies[study.name] = study
+        return study.start()
+
+    def _enter(self, definition: Definition, *, resume: bool) -> None:
+        """Give a study its row in the store, or check that the row it has is its own."""
+        row = self.store.study(definition.name)
+        running = self.studies.get(definition.name)
+        if running is not None and not running.is_done:
+            raise DataError(
+                f"the study {definition.name!r} is still running", hint="cancel() it, or choose another name"
+            )
+        if row is None:
+            if resume:
+                raise UnknownNameError.among("study", definition.name, self.store.studies()["name"])
+            self.store.put_study(
+                definition.name,
+                started_at=time.time(),
+                state="running",
+                program=definition.program,
+                optimizer=definition.optimizer,
+                metric=definition.identity["metric"],
+                seed=definition.seed,
+                definition=dict(definition.identity),
+            )
+            return
+        if not resume:
+            raise DataError(
+                f"there is a study called {definition.name!r} already",
+                hint="resume=True goes on with it; or choose another name",
+            )
+        differs = {key: (was, definition.identity.get(key)) for key, was in row["definition"].items()}
+        changed = [f"{key} was {was}, is {now}" for key, (was, now) in differs.items() if was != now]
+        if changed:
+            raise DataError(
+                f"{definition.name!r} cannot be resumed, it is another search now: {'; '.join(changed)}",
+                hint="give the study its old definition, or begin a new one under another name",
+            )
+        self.store.put_study(definition.name, state="running", reason=None, finished_at=None)
+
+    # ── looking back ────────────────────────────────────────────────────────────────────────────
+
+    def history(self, limit: int | None = None) -> pd.DataFrame:
+        """Return the executions, newest first."""
+        return self.store.history(limit=limit)
+
+    def runs(self) -> pd.DataFrame:
+        """Return the studies, newest first."""
+        return self.store.studies().set_index("name")
+
+    def route(self, task: Task | None = None) -> Route:
+        """Return what was learned about one signature, by default the one executed last."""
+        name = None if task is None else title_of(self._prepared(task)[0])
+        records = self.store.since(Cursor(), limit=_REPLAYED)[0]
+        return route(records, self._fresh_beliefs, self.objective, name)
+
+    def close(self) -> None:
+        """Cancel what runs, keep what happened, and let go of the store."""
+        for study in self.studies.values():
+            if not study.is_done:
+                study.cancel()
+        self.pool.close()
+        self.store.close()
+
+    def _fresh_beliefs(self) -> BeliefModel:
+        return BeliefModel(
+            prices={name: prices_bridge.price_of(name) for name in self.models},
+            latencies_s={
+                name: sandbox.typical_latency_s(name) for name in self.models if name in sandbox.MODELS
+            },
+        )
+
+    def _keep(self, event: Event) -> None:
+        if isinstance(event, ExecutionFinished):
+            self.store.append(event.execution)
+        elif isinstance(event, LabelGiven):
+            self.store.append(event.label)
