@@ -35,6 +35,10 @@ _CELL_SHRINKAGE = 6.0
 _CELL_SPREAD = 0.3
 _CELL_FORGETTING = 0.998
 _REFRESH_EVERY = 8
+_ALARM_BOUND = 3.0
+_ALARM_SLACK = 0.5
+_ALARM_LEVEL = 8.0
+_DOUBT = 0.2
 _NORMAL_90 = 1.645
 _TYPICAL_LATENCY_S = 2.0
 _TYPICAL_TOKENS = (300, 60)
@@ -83,10 +87,54 @@ class Prediction(NamedTuple):
 
 @dataclass
 class _Cell:
-    """What one signature's residuals under one strategy add up to, discounted."""
+    """What one signature brought under one strategy, discounted.
+
+    The values and what described them are kept apart, so that a residual is always one against the
+    weights of now: residuals against the first guesses would stay wrong for hundreds of executions.
+    """
 
     n: float = 0.0
-    residual: float = 0.0
+    value: float = 0.0
+    described: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+    def residual(self, weights: FloatArray) -> float:
+        """Return the sum of what the weights leave unexplained."""
+        return self.value - float(self.described @ weights[: len(self.described)])
+
+    def add(self, vector: FloatArray, value: float) -> None:
+        grown = np.zeros(len(vector))
+        grown[: len(self.described)] = self.described
+        self.described = _CELL_FORGETTING * grown + vector
+        self.value = _CELL_FORGETTING * self.value + value
+        self.n = _CELL_FORGETTING * self.n + 1.0
+
+    def fade(self, share: float) -> None:
+        self.n *= share
+        self.value *= share
+        self.described = share * self.described
+
+
+@dataclass
+class _Alarm:
+    """A two-sided cumulative sum of surprises: tells a change of the world from noise.
+
+    References
+    ----------
+    Page (1954), "Continuous inspection schemes".
+    """
+
+    above: float = 0.0
+    below: float = 0.0
+
+    def rings(self, surprise: float) -> bool:
+        """Take in one prediction error, in standard deviations."""
+        bounded = min(_ALARM_BOUND, max(-_ALARM_BOUND, surprise))
+        self.above = max(0.0, self.above + bounded - _ALARM_SLACK)
+        self.below = max(0.0, self.below - bounded - _ALARM_SLACK)
+        if max(self.above, self.below) < _ALARM_LEVEL:
+            return False
+        self.above = self.below = 0.0
+        return True
 
 
 @dataclass
@@ -100,6 +148,7 @@ class _Head:
     prior_mean: FloatArray = field(default_factory=lambda: np.zeros(0))
     moment: FloatArray = field(default_factory=lambda: np.zeros(0))
     cells: dict[tuple[str, Strategy], _Cell] = field(default_factory=dict)
+    alarms: dict[Strategy, _Alarm] = field(default_factory=dict)
     covariance: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
     weights: FloatArray = field(default_factory=lambda: np.zeros(0))
     updates: int = 0
@@ -134,7 +183,11 @@ class _Head:
 
     def learn(self, vector: FloatArray, value: float, signature_key: str, strategy: Strategy) -> None:
         """Fold in one observation."""
+        cell = self.cells.setdefault((signature_key, strategy), _Cell())
         residual = value - float(vector @ self.weights)
+        expected = cell.residual(self.weights) / (cell.n + _CELL_SHRINKAGE)
+        if self.alarms.setdefault(strategy, _Alarm()).rings((residual - expected) / self.settings.sigma):
+            self._doubt(strategy)
         keep = self.settings.forgetting
         self.precision *= keep
         self.precision += np.outer(vector, vector)
@@ -151,9 +204,16 @@ class _Head:
             gain = self.covariance @ vector / (1.0 + float(vector @ self.covariance @ vector))
             self.covariance = self.covariance - np.outer(gain, vector @ self.covariance)
             self.weights = self.weights + gain * residual
-        known = self.cells.setdefault((signature_key, strategy), _Cell())
-        known.n = _CELL_FORGETTING * known.n + 1.0
-        known.residual = _CELL_FORGETTING * known.residual + residual
+        cell.add(vector, value)
+
+    def _doubt(self, strategy: Strategy) -> None:
+        """Keep the means and drop most of the certainty: the world has changed."""
+        self.precision *= _DOUBT
+        self.moment *= _DOUBT
+        self.covariance = self.covariance / _DOUBT
+        for (_, of), cell in self.cells.items():
+            if of == strategy:
+                cell.fade(_DOUBT)
 
 
 class BeliefModel:
@@ -195,7 +255,7 @@ class BeliefModel:
         rows = np.stack([head.vector(each, priors) for each in described])
         cells = [head.cell(asked.signature_key, strategy) for strategy in strategies]
         counts = np.array([cell.n for cell in cells])
-        residuals = np.array([cell.residual for cell in cells])
+        residuals = np.array([cell.residual(head.weights) for cell in cells])
         mean = rows @ head.weights + residuals / (counts + _CELL_SHRINKAGE)
         spread = np.einsum("ij,jk,ik->i", rows, head.covariance, rows)
         spread = np.maximum(spread, 0.0) + _CELL_SPREAD**2 / (counts + _CELL_SHRINKAGE)
