@@ -133,11 +133,12 @@ class Runtime:
     # ── models ──────────────────────────────────────────────────────────────────────────────────
 
     def lm(self, model: str | dspy.BaseLM) -> dspy.BaseLM:
-        """Return the model of that name, made when it is first asked for."""
+        """Return the model of that name, made when it is first asked for; an object is its own answer."""
         if not isinstance(model, str):
             if not lm_bridge.is_lm(model):
                 raise DefinitionError(f"a model is a name or a dspy.LM, got {model!r}")
-            return self._lms.setdefault(model.model, model)
+            self._lms.setdefault(model.model, model)
+            return model
         if model not in self._lms:
             self._lms[model] = (
                 sandbox.lm(model) if model.startswith("sandbox/") else lm_bridge.from_name(model)

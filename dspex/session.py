@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 _current: Runtime | None = None
 _lock = threading.Lock()
+_watchers: list[Callable[[Study], None]] = []
+
+
+def watch_studies(watcher: Callable[[Study], None]) -> None:
+    """Call `watcher` with every study that `optimize` begins, so that a notebook can show it."""
+    if watcher not in _watchers:
+        _watchers.append(watcher)
 
 
 def current() -> Runtime:
@@ -179,7 +186,7 @@ def optimize(
     DefinitionError
         If anything about it is wrong; nothing has run then.
     """
-    return current().optimize(
+    study = current().optimize(
         task,
         space=space,
         trainset=trainset,
@@ -191,6 +198,9 @@ def optimize(
         seed=seed,
         resume=resume,
     )
+    for watcher in _watchers:
+        watcher(study)
+    return study
 
 
 def history(limit: int | None = None) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import (
@@ -18,6 +18,8 @@ from dspex.optimizers.search import unseen
 from dspex.variables.base import Bool, Choice, Float, Int
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dspex.records import Configuration, Scalar
     from dspex.variables.base import Variable
     from dspex.variables.space import Space
@@ -48,14 +50,14 @@ class Beacon:
         self._distributions = {name: distribution(variable) for name, variable in space.items()}
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS, multivariate=True)
         self._optuna = _quiet_study(sampler)
-        self._optuna.enqueue_trial(space.default())
+        self._optuna.enqueue_trial(self._encoded(space.default()))
         self._asked: dict[str, optuna.trial.Trial] = {}
 
     def ask(self) -> dict[str, Scalar] | None:
         """Return the next configuration, the default one first."""
         for _ in range(_PATIENCE):
             trial = self._optuna.ask(self._distributions)
-            configuration = {name: trial.params[name] for name in self._space}
+            configuration = self._decoded(trial.params)
             key = self._space.key_of(configuration)
             if key not in self._asked:
                 self._asked[key] = trial
@@ -64,7 +66,7 @@ class Beacon:
             self._optuna.tell(trial, state=optuna.trial.TrialState.FAIL)
         other = unseen(self._space, set(self._asked), self._rng)
         if other is not None:
-            self._optuna.enqueue_trial(other)
+            self._optuna.enqueue_trial(self._encoded(other))
             trial = self._optuna.ask(self._distributions)
             self._asked[self._space.key_of(other)] = trial
         return other
@@ -73,13 +75,29 @@ class Beacon:
         """Take in the score of a configuration that was asked for."""
         self._optuna.tell(self._asked[self._space.key_of(configuration)], score)
 
+    def _encoded(self, configuration: Configuration) -> dict[str, Any]:
+        encoded: dict[str, Any] = dict(configuration)
+        for name, variable in self._space.items():
+            if isinstance(variable, Float) and variable.step is not None:
+                encoded[name] = round((encoded[name] - variable.low) / variable.step)
+        return encoded
+
+    def _decoded(self, params: Mapping[str, Any]) -> dict[str, Scalar]:
+        decoded = {name: params[name] for name in self._space}
+        for name, variable in self._space.items():
+            if isinstance(variable, Float) and variable.step is not None:
+                decoded[name] = variable.low + decoded[name] * variable.step
+        return decoded
+
 
 def distribution(variable: Variable) -> BaseDistribution:
     """Say what a variable is in Optuna's terms."""
     match variable:
+        case Float(step=None):
+            return FloatDistribution(variable.low, variable.high, log=variable.log)
         case Float():
-            high = variable.high if variable.step is None else variable.grid(10**6)[-1]
-            return FloatDistribution(variable.low, high, log=variable.log, step=variable.step)
+            # Counting steps keeps clear of 0.1 + 0.2.
+            return IntDistribution(0, int(variable.n_values) - 1)
         case Int():
             high = variable.low + (variable.high - variable.low) // variable.step * variable.step
             return IntDistribution(variable.low, high, log=variable.log, step=variable.step)

@@ -48,15 +48,20 @@ class Budget:
                     f"a budget's {name} must be a number > 0, got {limit!r}", hint="Budget(trials=40)"
                 )
 
-    def spent_by(self, trials: int, seconds: float, usage: Usage, reserve: Usage) -> str | None:
-        """Say which limit is reached, or None. `reserve` is what must be left over."""
+    def exceeded_by(self, usage: Usage, ahead: Usage) -> bool:
+        """Whether the money or the calls do not suffice for what is ahead."""
+        too_dear = self.usd is not None and usage.cost_usd + ahead.cost_usd > self.usd
+        return too_dear or (self.calls is not None and usage.calls + ahead.calls > self.calls)
+
+    def spent_by(self, trials: int, seconds: float, usage: Usage, ahead: Usage) -> str | None:
+        """Say which limit the next trial would break, or None. `ahead` is what must still be paid for."""
         if trials >= self.trials:
             return f"{self.trials} trials done"
         if self.seconds is not None and seconds >= self.seconds:
             return f"{self.seconds:g} s are over"
-        if self.usd is not None and usage.cost_usd + reserve.cost_usd >= self.usd:
+        if self.usd is not None and usage.cost_usd + ahead.cost_usd > self.usd:
             return f"${self.usd:g} are spent or set aside"
-        if self.calls is not None and usage.calls + reserve.calls >= self.calls:
+        if self.calls is not None and usage.calls + ahead.calls > self.calls:
             return f"{self.calls} calls are made or set aside"
         return None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.bridge import examples as examples_bridge
 from dspex.bridge import program as program_bridge
+from dspex.bridge.observe import Stopped
 from dspex.errors import CancelledError
 from dspex.records import Score, Usage
 
@@ -91,7 +92,7 @@ class Evaluator:
             if scores[key] is None and key not in pending.values():
                 future = self._pool.submit(self._score, program, lm, configuration_key, key, example)
                 pending[future] = key
-        spent = Usage()
+        new: dict[str, Score] = {}
         while pending:
             if self._stopped():
                 for future in pending:
@@ -99,12 +100,17 @@ class Evaluator:
                 raise CancelledError("the evaluation was cancelled")
             done, _ = concurrent.futures.wait(pending, timeout=_POLL_S, return_when="FIRST_COMPLETED")
             for future in done:
-                new = future.result()
-                scores[pending.pop(future)] = new
-                spent += new.usage
-                self._ledger.add(new)
-                self._announce(new)
-        return [score for key in keys if (score := scores[key]) is not None], spent
+                try:
+                    scored = future.result()
+                except Stopped as stopped:
+                    raise CancelledError("the evaluation was cancelled") from stopped
+                new[pending.pop(future)] = scored
+                self._ledger.add(scored)
+                self._announce(scored)
+        # Summed in the examples' order: floats added as they came would differ from run to run.
+        spent = sum((new[key].usage for key in dict.fromkeys(keys) if key in new), Usage())
+        known = {**scores, **new}
+        return [score for key in keys if (score := known[key]) is not None], spent
 
     def _score(
         self,

@@ -72,7 +72,8 @@ class Study:
         self._failure: Exception | None = None
         self._lock = threading.Lock()
         self._trials: list[Trial] = []
-        self._stored = {trial.number: trial for trial in store.trials(self.name)}
+        self._stored = {(trial.configuration_key, trial.phase): trial for trial in store.trials(self.name)}
+        self._next_number = 1 + max((trial.number for trial in self._stored.values()), default=-1)
         self._ledger = Ledger(self.name, store, known)
         self._pool = pool
         # dspy's settings and the notebook cell that began this travel in context variables.
@@ -252,20 +253,25 @@ class Study:
         sample = self._sample()
         began = time.monotonic()
         while True:
-            full = self._reserve(sample)
-            spent = what.budget.spent_by(len(self._trials), time.monotonic() - began, self.usage, full)
-            if spent is not None and self._trials:
-                self.reason = spent
-                break
+            if self._trials:
+                ahead = self._finals_usage(sample) + self._dearest_trial()
+                spent = what.budget.spent_by(len(self._trials), time.monotonic() - began, self.usage, ahead)
+                if spent is not None:
+                    self.reason = spent
+                    break
             configuration = search.ask()
             if configuration is None:
                 self.reason = "every configuration was tried"
                 break
             trial = self._trial(configuration, sample, "search")
             search.tell(configuration, trial.score)
-        if len(sample) < len(what.scored):
+        if len(sample) == len(what.scored):
+            return
+        if what.budget.exceeded_by(self.usage, self._finals_usage(sample)):
+            self.reason += "; the finalists were not scored on every example"
+        else:
             for finalist in self._finalists():
-                self._trial(finalist, what.scored, "final")
+                self._trial(finalist.configuration, what.scored, "final")
 
     def _sample(self) -> Sequence[dspy.Example]:
         scored = self.definition.scored
@@ -273,29 +279,38 @@ class Study:
             return scored
         return random.Random(self.definition.seed).sample(list(scored), _SAMPLE)
 
-    def _reserve(self, sample: Sequence[dspy.Example]) -> Usage:
-        """Estimate what scoring the finalists will take, from what a scored example has taken so far."""
-        n_rows = len(self._ledger)
-        if n_rows == 0 or len(sample) == len(self.definition.scored):
-            return Usage()
-        missing = (_FINALISTS + 1) * (len(self.definition.scored) - len(sample)) / n_rows
-        spent = self.usage
-        return Usage(calls=round(spent.calls * missing), cost_usd=spent.cost_usd * missing)
+    def _dearest_trial(self) -> Usage:
+        """Return what one more trial may take: as much as the dearest so far."""
+        return Usage(
+            calls=max(trial.usage.calls for trial in self._trials),
+            cost_usd=max(trial.usage.cost_usd for trial in self._trials),
+        )
 
-    def _finalists(self) -> list[Configuration]:
+    def _finals_usage(self, sample: Sequence[dspy.Example]) -> Usage:
+        """Estimate what scoring today's finalists in full will take, from what their examples have taken."""
+        missing = (len(self.definition.scored) - len(sample)) / len(sample)
+        taken = [trial.usage for trial in self._finalists()]
+        return Usage(
+            calls=round(missing * sum(usage.calls for usage in taken)),
+            cost_usd=missing * sum(usage.cost_usd for usage in taken),
+        )
+
+    def _finalists(self) -> list[Trial]:
         """Return the leaders and the default, so that the result is never worse than where it began."""
         ranked = sorted(self._trials, key=lambda trial: -trial.score)
-        chosen = {trial.configuration_key: trial.configuration for trial in ranked[:_FINALISTS]}
-        default = self.definition.space.default()
-        chosen.setdefault(self.definition.space.key_of(default), default)
+        # The default was the first trial of the search.
+        chosen = {trial.configuration_key: trial for trial in [*ranked[:_FINALISTS], *self._trials[:1]]}
         return list(chosen.values())
 
     def _trial(
         self, configuration: Configuration, examples: Sequence[dspy.Example], phase: TrialPhase
     ) -> Trial:
-        number, started_at = len(self._trials), time.time()
-        self.events.publish(TrialStarted(self.name, number, configuration, len(examples)))
         key = self.definition.space.key_of(configuration)
+        stored = self._stored.get((key, phase))
+        number = self._next_number if stored is None else stored.number
+        self._next_number = max(self._next_number, number + 1)
+        started_at = time.time()
+        self.events.publish(TrialStarted(self.name, number, configuration, len(examples)))
         evaluator = Evaluator(
             self.definition.metric,
             self._ledger,
@@ -317,10 +332,9 @@ class Study:
             finished_at=time.time(),
             phase=phase,
         )
-        stored = self._stored.get(number)
         if stored is None:
             self._store.append_trial(self.name, trial)
-        else:
+        elif stored.n_examples == trial.n_examples:
             trial = stored  # a resumed study walks through its old trials again, and pays nothing for them
         with self._lock:
             self._trials.append(trial)
