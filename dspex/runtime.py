@@ -86,8 +86,8 @@ class Runtime:
         exploration: float = EXPLORATION,
         seed: int = 0,
     ) -> None:
-        for name, price in (prices or {}).items():
-            prices_bridge.declare(name, price)
+        if workers is not None and workers < 1:
+            raise DefinitionError(f"workers must be a number > 0, got {workers}")
         if models is None:
             models = sandbox.MODELS
             _log.warning(
@@ -100,6 +100,8 @@ class Runtime:
             )
         self._lms: dict[str, dspy.BaseLM] = {}
         self.models = tuple(self.lm(model).model for model in models)
+        for name, price in (prices or {}).items():
+            prices_bridge.declare(name, price)
         self._modules: dict[str, Callable[..., Any]] = {
             str(getattr(each, "__name__", each)): program_bridge.module_class(each) for each in modules
         }

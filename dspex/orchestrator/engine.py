@@ -203,18 +203,21 @@ class Orchestrator:
             chances = policy.propensities(predicted, self.objective, rng, exploration=self._exploration)
             best = int(np.argmax(worth))
             chosen = int(rng.choice(len(strategies), p=chances)) if explore else best
-            alternatives = [
-                Alternative(
-                    strategy,
-                    float(chances[i]) if explore else float(i == best),
-                    float(worth[i]),
-                    *(
-                        self.beliefs.belief(head, asked, strategy)
-                        for head in ("success", "quality", "latency", "cost")
-                    ),
-                )
-                for i, strategy in enumerate(strategies)
-            ]
+            apart = {
+                head: self.beliefs.beliefs(head, asked, strategies, each) for head, each in predicted.items()
+            }
+        alternatives = [
+            Alternative(
+                strategy,
+                propensity=float(chances[i]) if explore else float(i == best),
+                utility=float(worth[i]),
+                success=apart["success"][i],
+                quality=apart["quality"][i],
+                latency_s=apart["latency"][i],
+                cost_usd=apart["cost"][i],
+            )
+            for i, strategy in enumerate(strategies)
+        ]
         mine = alternatives[chosen]
         alternatives.sort(key=lambda each: -each.utility)
         return Decision(

@@ -263,8 +263,20 @@ class BeliefModel:
 
     def belief(self, name: str, asked: Requirements, strategy: Strategy) -> Belief:
         """Take one prediction apart: its mean in natural units, an interval, and its terms."""
-        head, predicted = self._heads[name], self._predict(name, asked, [strategy])
-        mean, std = float(predicted.mean[0]), float(predicted.std[0])
+        return self.beliefs(name, asked, [strategy], self._predict(name, asked, [strategy]))[0]
+
+    def beliefs(
+        self, name: str, asked: Requirements, strategies: Sequence[Strategy], predicted: Prediction
+    ) -> list[Belief]:
+        """Take the predictions of one head apart, one for each strategy."""
+        means, stds = predicted.mean.tolist(), predicted.std.tolist()
+        return [
+            self._apart(name, asked, strategy, mean, std)
+            for strategy, mean, std in zip(strategies, means, stds, strict=True)
+        ]
+
+    def _apart(self, name: str, asked: Requirements, strategy: Strategy, mean: float, std: float) -> Belief:
+        head = self._heads[name]
         terms = {
             feature: float(head.weights[head.index[feature]] * value)
             for feature, value in features(asked, strategy).items()

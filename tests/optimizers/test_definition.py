@@ -33,7 +33,10 @@ def none_metric(example, prediction, trace=None):
     [
         ({"trainset": []}, r"trainset must hold at least one example, got none"),
         ({"trainset": ["hello"]}, r"trainset\[0\] must be a dspy.Example or a dict, got str"),
-        ({"trainset": [{"text": "a", "label": "b"}]}, r"trainset\[0\] lacks the input 'message'; it has text, label"),
+        (
+            {"trainset": [{"text": "a", "label": "b"}]},
+            r"trainset\[0\] lacks the input 'message'; it has text, label",
+        ),
         ({"valset": []}, r"valset must hold at least one example, got none"),
         ({"trainset": TRIAGE.train[:1]}, r"demos and scoring need different examples, the trainset has 1"),
         ({"metric": text_metric}, r"a metric must return a number or a bool, text_metric returned 'good'"),
@@ -57,7 +60,9 @@ def test_bad_input_is_an_error_before_any_work(runtime, changes, message):
     assert runtime.studies == {}
 
 
-@pytest.mark.parametrize("limits", [{"trials": 0}, {"usd": -1.0}, {"seconds": 0}, {"calls": 0}, {"trials": True}])
+@pytest.mark.parametrize(
+    "limits", [{"trials": 0}, {"usd": -1.0}, {"seconds": 0}, {"calls": 0}, {"trials": True}]
+)
 def test_a_budget_of_nothing_is_refused(limits):
     """Each limit is a number above zero."""
     with pytest.raises(DataError, match="must be a number > 0"):

@@ -158,7 +158,7 @@ def test_can_be_awaited():
 def test_waiting_can_give_up():
     """A timeout is an error that says what to do; the study goes on."""
     study = begin(metric=slow_metric, budget=dx.Budget(trials=500))
-    with pytest.raises(ExecutionError, match="is still running after 0"):
+    with pytest.raises(ExecutionError, match="is still running after 0 s"):
         study.wait(timeout_s=0)
     assert not study.is_done
     study.cancel()
@@ -271,6 +271,6 @@ def test_a_study_that_breaks_says_so_to_whoever_waits(runtime, monkeypatch):
 
     monkeypatch.setattr(runtime.store, "append_trial", broken)
     study = begin()
-    with pytest.raises(ExecutionError, match="RuntimeError|disk gone"):
+    with pytest.raises(ExecutionError, match="disk gone"):
         study.wait()
     assert study.state == "failed"

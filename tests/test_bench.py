@@ -1,0 +1,39 @@
+"""Benchmarks print figures beside named peers; the figures themselves are recorded, not tested."""
+
+from __future__ import annotations
+
+import pytest
+
+from dspex import bench
+from dspex.bench import routing
+from dspex.bench.timing import medians_us
+from dspex.errors import UnknownNameError
+
+
+def test_an_unknown_benchmark_names_the_nearest():
+    """A misspelt name is an error with a suggestion."""
+    with pytest.raises(UnknownNameError, match="did you mean 'routing'"):
+        bench.run(["rooting"])
+
+
+def test_times_are_medians_of_every_call():
+    """Each call is timed as often as the others, in turn."""
+    order = []
+    found = medians_us({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=3)
+    assert order == ["a", "b"] * 4
+    assert set(found) == {"a", "b"}
+
+
+def test_routing_prints_every_policy_and_an_interval(monkeypatch, capsys):
+    """A small run of the real benchmark: the learner is above the static default, and the table says by how much."""
+    monkeypatch.setattr(routing, "_SEEDS", 1)
+    monkeypatch.setattr(routing, "_CALLS", 120)
+    monkeypatch.setattr(routing, "_TASKS", ("arithmetic",))
+    bench.run(["routing"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("dspex ")
+    assert "DSPy 3.4" in lines[0]
+    worth = {line[:48].strip(): float(line[48:]) for line in lines if line.startswith("  ") and line[48:50] == "0."}
+    assert worth["dspex, learning from nothing"] > worth["static default"]
+    assert worth["best fixed strategy, known only afterwards"] >= worth["static default"]
+    assert "dspex against static default" in lines[-2]
