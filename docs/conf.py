@@ -1,0 +1,8 @@
+"""How the documentation is built: ``make docs``."""
+
+project = "dspex"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+html_theme = "furo"
+exclude_patterns = ["images"]
+autodoc_typehints = "signature"
+napoleon_google_docstring = False
