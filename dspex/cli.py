@@ -297,10 +297,10 @@ def _run_quickstart(out: Path) -> tuple[Path, Path]:
 
     document = nbformat.read(_quickstart(), as_version=4)
     notebook, page = out / "00_quickstart.ipynb", out / "00_quickstart.html"
+    client = NotebookClient(document, timeout=_CELL_TIMEOUT_S, resources={"metadata": {"path": str(out)}})
+    client.create_kernel_manager().transport = "ipc"  # sockets that nobody else on the machine can read
     try:
-        NotebookClient(
-            document, timeout=_CELL_TIMEOUT_S, resources={"metadata": {"path": str(out)}}
-        ).execute()
+        client.execute()
     except CellExecutionError as error:
         raise ExecutionError(
             f"the quickstart stopped with {error.ename}: {error.evalue}",

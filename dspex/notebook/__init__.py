@@ -1,0 +1,1 @@
+"""What a Jupyter user touches; nothing below knows that it exists."""

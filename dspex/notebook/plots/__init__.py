@@ -1,0 +1,1 @@
+"""Plots: each a function that reads the data, and functions that draw it."""

@@ -1,0 +1,372 @@
+"""A study's run: every trial's score, the best so far, and the default to beat."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from dspex.notebook import html
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import plotly.graph_objects as go
+
+    from dspex.optimizers.study import Study, StudyState
+    from dspex.records import Scalar, Trial
+
+    Place = Callable[[float], str]
+
+# The theme's colour where there is one; else one that stands out from white and from black alike.
+_TRIAL = "var(--jp-brand-color1,#0072B2)"
+_BEST = "var(--jp-success-color1,#009E73)"
+_FINAL = "var(--jp-warn-color0,#D55E00)"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One trial as it is drawn."""
+
+    number: int
+    score: float
+    """Mean over the examples, in metric units."""
+    stderr: float | None
+    """None where there is no such bound: it holds for scores in [0, 1] only."""
+    n_examples: int
+    n_failed: int
+    cost_usd: float
+    is_final: bool
+    """Whether it was scored on every example; those of the search share a sample."""
+    values: tuple[str, ...]
+    """The configuration, one text per variable."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """A study's trials and totals at one moment."""
+
+    name: str
+    state: StudyState
+    reason: str
+    variables: tuple[str, ...]
+    points: tuple[Point, ...]
+    best: Point | None
+    default_score: float | None
+    planned_trials: int
+    cost_usd: float
+    elapsed_s: float
+    """Seconds that the finished trials took; those of a resumed study include what it did before."""
+    is_simulated: bool
+
+    @property
+    def best_so_far(self) -> tuple[tuple[int, float], ...]:
+        """(trial number, highest score up to it) for each trial of the search.
+
+        The finalists are scored on other examples, so that they cannot continue this line.
+        """
+        line: list[tuple[int, float]] = []
+        for point in drawable(self.points):
+            if not point.is_final:
+                line.append((point.number, max(point.score, line[-1][1]) if line else point.score))
+        return tuple(line)
+
+    @property
+    def summary(self) -> str:
+        """The run in one line of text."""
+        parts = [f"{self.state}", f"{len(self.points)} trials"]
+        if self.best is not None:
+            parts.append(f"best {self.best.score:.3f} in trial {self.best.number}")
+        if self.default_score is not None:
+            parts.append(f"default {self.default_score:.3f}")
+        parts.append(f"${self.cost_usd:.4f}" + (" (simulated)" if self.is_simulated else ""))
+        return ", ".join(parts)
+
+
+def run_data(study: Study, *, is_simulated: bool | None = None) -> RunData:
+    """Read what is drawn off a study, running or not.
+
+    Parameters
+    ----------
+    is_simulated
+        Whether the sandbox answers; None looks it up, which copies the program once.
+    """
+    variables = tuple(study.definition.space)
+    points = tuple(_point(trial, variables) for trial in study.finished_trials)
+    baseline = study.baseline
+    return RunData(
+        name=study.name,
+        state=study.state,
+        reason=study.reason,
+        variables=variables,
+        points=points,
+        best=_point(study.best, variables) if points else None,
+        default_score=None if baseline is None else baseline.score,
+        planned_trials=study.definition.budget.trials,
+        cost_usd=study.usage.cost_usd,
+        elapsed_s=elapsed_s(study.finished_trials),
+        is_simulated=models_are_simulated(study) if is_simulated is None else is_simulated,
+    )
+
+
+def elapsed_s(trials: Iterable[Trial]) -> float:
+    """Add up how long trials took, in seconds."""
+    return sum(trial.finished_at - trial.started_at for trial in trials)
+
+
+def models_are_simulated(study: Study) -> bool:
+    """Whether every model that the study asks is one of the sandbox's."""
+    definition = study.definition
+    if "model" in definition.space:
+        names = [str(label) for label in definition.space["model"].grid(1)]
+    else:
+        program = definition.bind(definition.space.default())
+        names = [(each.lm or definition.default_lm).model for each in program.predictors()]
+    return all(name.startswith("sandbox/") for name in names)
+
+
+def drawable(points: Sequence[Point]) -> list[Point]:
+    """Return the points that have a place on an axis; a metric may well be infinite."""
+    return [point for point in points if math.isfinite(point.score)]
+
+
+def _point(trial: Trial, variables: Sequence[str]) -> Point:
+    has_bound = 0 <= trial.score <= 1 and trial.n_examples > 0
+    return Point(
+        number=trial.number,
+        score=trial.score,
+        stderr=trial.stderr if has_bound else None,
+        n_examples=trial.n_examples,
+        n_failed=trial.n_failed,
+        cost_usd=trial.usage.cost_usd,
+        is_final=trial.phase == "final",
+        values=tuple(_shown(trial.configuration.get(name)) for name in variables),
+    )
+
+
+def _shown(value: Scalar) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+# ── an interactive figure ───────────────────────────────────────────────────────────────────────
+
+
+def run_figure(study: Study) -> go.Figure:
+    """Draw a study's trials as an interactive figure."""
+    import plotly.graph_objects as go
+
+    data = run_data(study)
+    figure = go.Figure()
+    search = [point for point in data.points if not point.is_final]
+    finals = [point for point in data.points if point.is_final]
+    for name, points, symbol, colour in (
+        ("trial", search, "circle", "#0072B2"),
+        ("finalist, on all examples", finals, "diamond", "#D55E00"),
+    ):
+        if points:
+            figure.add_scatter(
+                x=[point.number for point in points],
+                y=[point.score for point in points],
+                text=[_hover(point, data.variables) for point in points],
+                mode="markers",
+                marker={"symbol": symbol, "size": 9, "color": colour},
+                hovertemplate="%{text}<extra></extra>",
+                name=name,
+            )
+    figure.add_scatter(
+        x=[number for number, _ in data.best_so_far],
+        y=[score for _, score in data.best_so_far],
+        mode="lines",
+        line={"shape": "hv", "color": "#009E73", "width": 2},
+        hoverinfo="skip",
+        name="best so far",
+    )
+    if data.default_score is not None:
+        figure.add_hline(
+            data.default_score, line_dash="dash", line_color="#7f7f7f", annotation_text="default"
+        )
+    figure.update_layout(
+        title=escape(data.name),
+        height=360,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": "#7f7f7f"},
+        margin={"l": 56, "r": 16, "t": 48, "b": 44},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+    )
+    figure.update_xaxes(title_text="trial", gridcolor="rgba(127,127,127,.2)", zeroline=False)
+    figure.update_yaxes(title_text="score", gridcolor="rgba(127,127,127,.2)", zeroline=False)
+    return figure
+
+
+def _hover(point: Point, variables: Sequence[str]) -> str:
+    """Describe a point in plotly's own small HTML."""
+    spread = "" if point.stderr is None else f" ± {point.stderr:.3f}"
+    failed = f", {point.n_failed} failed" if point.n_failed else ""
+    lines = [f"<b>trial {point.number}: {point.score:.3f}{spread}</b>"]
+    lines += [
+        f"{escape(name)} = {escape(value)}" for name, value in zip(variables, point.values, strict=True)
+    ]
+    lines.append(f"{point.n_examples} examples{failed}, ${point.cost_usd:.4f}")
+    return "<br>".join(lines)
+
+
+# ── a picture, and the card around it ───────────────────────────────────────────────────────────
+
+_WIDTH, _HEIGHT = 680, 260
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 28, 40
+
+
+def run_svg(data: RunData) -> str:
+    """Draw a run as a picture that needs no script and no network; empty without trials."""
+    points = drawable(data.points)
+    if not points:
+        return ""
+    scores = [point.score for point in points]
+    if data.default_score is not None and math.isfinite(data.default_score):
+        scores.append(data.default_score)
+    low, high = _padded(min(scores), max(scores))
+    last = max(points[-1].number, 1)
+    plot_width, plot_height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+
+    def x(number: float) -> str:
+        return f"{_LEFT + plot_width * (number + 0.5) / (last + 1):.1f}"
+
+    def y(score: float) -> str:
+        return f"{_TOP + plot_height * (high - score) / (high - low):.1f}"
+
+    parts = [_frame(data), *_y_axis(low, high, y), *_x_axis(last, x)]
+    if data.default_score is not None and math.isfinite(data.default_score):
+        parts.append(
+            f'<path d="M{_LEFT} {y(data.default_score)}H{_WIDTH - _RIGHT}" stroke="currentColor" '
+            f'stroke-dasharray="6 4" opacity=".65" fill="none"><title>default {data.default_score:.3f}</title></path>'
+        )
+    parts.append(_steps([(x(number), y(score)) for number, score in data.best_so_far]))
+    parts += [_mark(point, x(point.number), y(point.score), data.variables) for point in points]
+    return "".join([*parts, _legend(has_finals=points[-1].is_final), "</svg>"])
+
+
+def run_html(data: RunData) -> str:
+    """Draw a run as a card for wherever nothing runs: saved notebooks, GitHub, nbconvert."""
+    head = [html.strong(data.name), html.badge(data.state)]
+    if data.is_simulated:
+        head.append(html.badge("simulated"))
+    facts = [f"{len(data.points)} trials", f"${data.cost_usd:.4f}", f"{data.elapsed_s:.1f} s"]
+    if data.best is not None:
+        spread = "" if data.best.stderr is None else f" ± {data.best.stderr:.3f}"
+        facts.insert(0, f"best {data.best.score:.3f}{spread}")
+    if data.default_score is not None:
+        facts.insert(1, f"default {data.default_score:.3f}")
+    lines: list[str] = [
+        html.Raw(" ".join(head)),
+        html.Raw(" · ".join(html.text(fact) for fact in facts)),
+    ]
+    if data.reason:
+        lines.append(html.muted(f"ended: {data.reason}"))
+    lines.append(html.Raw(run_svg(data)))
+    if data.best is not None:
+        lines.append(html.muted(f"Best configuration (trial {data.best.number})"))
+        lines.append(
+            html.table(
+                ("variable", "value"),
+                zip(data.variables, map(html.code, data.best.values), strict=True),
+            )
+        )
+    return html.card(*lines)
+
+
+def run_text(data: RunData) -> str:
+    """Describe a run where only text is shown."""
+    lines = [f"{data.name}: {data.summary}"]
+    if data.best is not None:
+        values = zip(data.variables, data.best.values, strict=True)
+        lines.append("best configuration: " + ", ".join(f"{name}={value}" for name, value in values))
+    return "\n".join(lines)
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Return round numbers within [low, high], about `count` of them.
+
+    Examples
+    --------
+    >>> ticks(0.42, 0.95)
+    [0.5, 0.6, 0.7, 0.8, 0.9]
+    """
+    rough = (high - low) / count
+    magnitude = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * magnitude for size in (1, 2, 5, 10) if size * magnitude >= 0.75 * rough)
+    first = math.ceil(low / step - 1e-9)
+    return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    margin = 0.08 * (high - low) or 0.1 * max(abs(high), 1.0)
+    return low - margin, high + margin
+
+
+def _frame(data: RunData) -> str:
+    label = escape(f"Scores of {data.name}: {data.summary}", quote=True)
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{label}" '
+        'style="max-width:100%;height:auto;color:var(--jp-ui-font-color1,currentColor)" '
+        'font-family="system-ui,sans-serif" font-size="11" fill="currentColor">'
+    )
+
+
+def _y_axis(low: float, high: float, y: Place) -> list[str]:
+    middle = _TOP + (_HEIGHT - _TOP - _BOTTOM) / 2
+    parts = [f'<text transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">score</text>']
+    for value in ticks(low, high):
+        parts.append(f'<path d="M{_LEFT} {y(value)}H{_WIDTH - _RIGHT}" stroke="currentColor" opacity=".15"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y(value)}" dy=".35em" text-anchor="end">{value:.6g}</text>')
+    return parts
+
+
+def _x_axis(last: int, x: Place) -> list[str]:
+    bottom = _HEIGHT - _BOTTOM
+    numbers = sorted({round(value) for value in ticks(0, last, 8)})
+    return [
+        f'<path d="M{_LEFT} {bottom}H{_WIDTH - _RIGHT}" stroke="currentColor" opacity=".5"/>',
+        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">trial</text>',
+        *(f'<text x="{x(k)}" y="{bottom + 15}" text-anchor="middle">{k}</text>' for k in numbers),
+    ]
+
+
+def _steps(places: Sequence[tuple[str, str]]) -> str:
+    if not places:
+        return ""
+    path = f"M{places[0][0]} {places[0][1]}" + "".join(f"H{x}V{y}" for x, y in places[1:])
+    return f'<path d="{path}" fill="none" style="stroke:{_BEST}" stroke-width="2"/>'
+
+
+def _mark(point: Point, x: str, y: str, variables: Sequence[str]) -> str:
+    values = ", ".join(f"{name}={value}" for name, value in zip(variables, point.values, strict=True))
+    spread = "" if point.stderr is None else f" ± {point.stderr:.3f}"
+    title = f"<title>trial {point.number}: {point.score:.3f}{spread}; {escape(values)}</title>"
+    if point.is_final:
+        return f'<path d="M{x} {y}m0 -6l6 6l-6 6l-6 -6z" style="fill:{_FINAL}">{title}</path>'
+    return f'<circle cx="{x}" cy="{y}" r="4" style="fill:{_TRIAL}">{title}</circle>'
+
+
+def _legend(*, has_finals: bool) -> str:
+    def entry(x: int, mark: str, label: str) -> str:
+        return f'<g transform="translate({x} 10)">{mark}<text x="14" dy=".35em">{label}</text></g>'
+
+    entries = [
+        entry(_LEFT + 8, f'<circle r="4" style="fill:{_TRIAL}"/>', "trial"),
+        entry(
+            _LEFT + 76,
+            f'<path d="M-8 0H8" style="stroke:{_BEST}" stroke-width="2"/>',
+            "best so far",
+        ),
+        entry(
+            _LEFT + 182,
+            '<path d="M-8 0H8" stroke="currentColor" stroke-dasharray="6 4" opacity=".65"/>',
+            "default",
+        ),
+    ]
+    if has_finals:
+        diamond = f'<path d="M0 -6l6 6l-6 6l-6 -6z" style="fill:{_FINAL}"/>'
+        entries.append(entry(_LEFT + 262, diamond, "finalist, on all examples"))
+    return "".join(entries)
