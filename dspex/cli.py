@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from dspex.events import Event
     from dspex.optimizers.study import Study
+    from dspex.runtime import Runtime
 
 _CELL_TIMEOUT_S = 300
 
@@ -240,18 +241,25 @@ def _bench(given: argparse.Namespace) -> None:
     bench.run(given.names)
 
 
+def _looking_back() -> Runtime:
+    """Return a runtime to read with; as nothing is run, its models do not matter."""
+    from dspex import sandbox
+
+    return session.configure(sandbox.MODELS)
+
+
 def _runs(_given: argparse.Namespace) -> None:
-    frame = session.runs()
+    frame = _looking_back().runs()
     columns = ["state", "program", "optimizer", "baseline_score", "best_score", "trials", "calls", "cost_usd"]
     print(frame[columns].to_string() if len(frame) else "no study yet: dspex optimize")
 
 
 def _route(_given: argparse.Namespace) -> None:
-    print(session.route())
+    print(_looking_back().route())
 
 
 def _history(given: argparse.Namespace) -> None:
-    frame = session.history(given.n)
+    frame = _looking_back().history(given.n)
     columns = [
         "at",
         "signature",
@@ -283,6 +291,7 @@ def _demo(given: argparse.Namespace) -> None:
     for leftover in out.glob("demo.db*"):
         leftover.unlink()
     os.environ["DSPEX_STORE"] = f"sqlite:///{store}"
+    os.environ["DSPEX_STATIC"] = "1"  # a page has no kernel: pictures, not widgets
     began = time.monotonic()
     print("running the quickstart on the sandbox (its models are simulated) …", flush=True)
     notebook, page = _run_quickstart(out)
@@ -297,8 +306,12 @@ def _run_quickstart(out: Path) -> tuple[Path, Path]:
 
     document = nbformat.read(_quickstart(), as_version=4)
     notebook, page = out / "00_quickstart.ipynb", out / "00_quickstart.html"
-    client = NotebookClient(document, timeout=_CELL_TIMEOUT_S, resources={"metadata": {"path": str(out)}})
-    client.create_kernel_manager().transport = "ipc"  # sockets that nobody else on the machine can read
+    client = NotebookClient(
+        document,
+        timeout=_CELL_TIMEOUT_S,
+        resources={"metadata": {"path": str(out)}},
+        extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: its advice is for servers
+    )
     try:
         client.execute()
     except CellExecutionError as error:

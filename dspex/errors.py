@@ -94,7 +94,7 @@ class UnknownNameError(DefinitionError, KeyError):
     ) -> UnknownNameError:
         """Say which names there are and which was probably meant."""
         names = sorted(known)
-        if hint is None:
+        if hint is None and names:
             hint = did_you_mean(str(name), names) or f"use one of the {kind}s listed above"
         return cls(f"unknown {kind} {name!r}; known: {', '.join(names) or 'none'}", hint=hint)
 

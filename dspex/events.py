@@ -112,12 +112,16 @@ class EventBus:
 
     def subscribe(self, subscriber: Callable[[Event], None]) -> Callable[[], None]:
         """Call `subscriber` with every event from now on; returns the function that stops it."""
+
+        def subscription(event: Event) -> None:  # one of its own, so that only it is taken back
+            subscriber(event)
+
         with self._lock:
-            self._subscribers = (*self._subscribers, subscriber)
+            self._subscribers = (*self._subscribers, subscription)
 
         def unsubscribe() -> None:
             with self._lock:
-                self._subscribers = tuple(each for each in self._subscribers if each is not subscriber)
+                self._subscribers = tuple(each for each in self._subscribers if each is not subscription)
 
         return unsubscribe
 

@@ -154,12 +154,12 @@ class Objective:
 
     def __post_init__(self) -> None:
         weights = (self.quality, self.speed, self.cheapness)
-        if min(weights) < 0 or not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
+        if not min(weights) >= 0 or not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
             raise DefinitionError(
                 f"an objective's weights must be >= 0 and add up to 1, got quality={self.quality}, "
                 f"speed={self.speed}, cheapness={self.cheapness}"
             )
-        if min(self.half_latency_s, self.half_cost_usd) <= 0:
+        if not (self.half_latency_s > 0 and self.half_cost_usd > 0):
             raise DefinitionError(
                 f"half_latency_s and half_cost_usd must be > 0, got {self.half_latency_s} and {self.half_cost_usd}"
             )

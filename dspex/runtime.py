@@ -25,12 +25,12 @@ from dspex.orchestrator.model import BeliefModel
 from dspex.orchestrator.policy import EXPLORATION, objective_named
 from dspex.orchestrator.result import Result
 from dspex.pools import make_pool
-from dspex.records import Objective, Outcome, Price, Strategy
+from dspex.records import Execution, Objective, Outcome, Price, Strategy
 from dspex.store import Store, default_url
 from dspex.store.log import Cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import dspy
     import pandas as pd
@@ -113,7 +113,7 @@ class Runtime:
         self.pool = make_pool(pool, workers or min(32, 4 * (os.cpu_count() or 1)))
         self.events = EventBus()
         self.orchestrator = Orchestrator(
-            self._fresh_beliefs(),
+            _fresh_beliefs(self.models),
             objective=self.objective,
             events=self.events,
             seed=seed,
@@ -290,7 +290,8 @@ class Runtime:
         """Return what was learned about one signature, by default the one executed last."""
         name = None if task is None else title_of(self._prepared(task)[0])
         records = self.store.since(Cursor(), limit=_REPLAYED)[0]
-        return route(records, self._fresh_beliefs, self.objective, name)
+        models = {each.strategy.model for each in records if isinstance(each, Execution)}
+        return route(records, lambda: _fresh_beliefs(models), self.objective, name)
 
     def close(self) -> None:
         """Cancel what runs, keep what happened, and let go of the store."""
@@ -300,16 +301,16 @@ class Runtime:
         self.pool.close()
         self.store.close()
 
-    def _fresh_beliefs(self) -> BeliefModel:
-        return BeliefModel(
-            prices={name: prices_bridge.price_of(name) for name in self.models},
-            latencies_s={
-                name: sandbox.typical_latency_s(name) for name in self.models if name in sandbox.MODELS
-            },
-        )
-
     def _keep(self, event: Event) -> None:
         if isinstance(event, ExecutionFinished):
             self.store.append(event.execution)
         elif isinstance(event, LabelGiven):
             self.store.append(event.label)
+
+
+def _fresh_beliefs(models: Iterable[str]) -> BeliefModel:
+    """Make beliefs that know prices, and nothing else yet."""
+    return BeliefModel(
+        prices={name: prices_bridge.price_of(name) for name in models},
+        latencies_s={name: sandbox.typical_latency_s(name) for name in models if name in sandbox.MODELS},
+    )

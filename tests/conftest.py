@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def runtime() -> Iterator[dx.Runtime]:
-    """The session's runtime on all three sandbox models, with a store in memory."""
+    """Make the session's runtime, on all three sandbox models, with a store in memory."""
     from dspex import sandbox, session
 
     yield session.configure(sandbox.MODELS, store="memory")

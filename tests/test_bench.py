@@ -33,7 +33,9 @@ def test_routing_prints_every_policy_and_an_interval(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("dspex ")
     assert "DSPy 3.4" in lines[0]
-    worth = {line[:48].strip(): float(line[48:]) for line in lines if line.startswith("  ") and line[48:50] == "0."}
+    worth = {
+        line[:48].strip(): float(line[48:]) for line in lines if line.startswith("  ") and line[48:50] == "0."
+    }
     assert worth["dspex, learning from nothing"] > worth["static default"]
     assert worth["best fixed strategy, known only afterwards"] >= worth["static default"]
     assert "dspex against static default" in lines[-2]

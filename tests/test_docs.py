@@ -35,7 +35,7 @@ def test_python_blocks_run(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=lambda page: page.name)
 def test_shell_blocks_run(page, tmp_path, monkeypatch):
-    """dspex commands end well, and make targets exist."""
+    """Commands end well, and make targets exist."""
     monkeypatch.setenv("DSPEX_STORE", str(tmp_path / "docs.db"))
     for line in "".join(blocks(page, "sh")).splitlines():
         words = shlex.split(line, comments=True)

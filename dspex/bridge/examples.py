@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -11,7 +12,7 @@ import dspy
 from dspex.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
 
 def make(inputs: Mapping[str, Any], labels: Mapping[str, Any]) -> dspy.Example:
@@ -29,6 +30,10 @@ def checked(examples: Iterable[Any], *, what: str, inputs: Sequence[str]) -> lis
     DataError
         If there is no example, one is of another kind, or one lacks an input field.
     """
+    if not isinstance(examples, Iterable):
+        raise DataError(
+            f"{what} must be a list of examples, got {examples!r}", hint=f"pass {what}=[dspy.Example(...)]"
+        )
     found = [_checked(example, index, what, inputs) for index, example in enumerate(examples)]
     if not found:
         raise DataError(
@@ -38,7 +43,7 @@ def checked(examples: Iterable[Any], *, what: str, inputs: Sequence[str]) -> lis
 
 
 def _checked(example: Any, index: int, what: str, inputs: Sequence[str]) -> dspy.Example:
-    if isinstance(example, dict):
+    if isinstance(example, Mapping):
         example = dspy.Example(**example)
     if not isinstance(example, dspy.Example):
         raise DataError(
@@ -51,8 +56,15 @@ def _checked(example: Any, index: int, what: str, inputs: Sequence[str]) -> dspy
             f"{what}[{index}] lacks the input {', '.join(map(repr, missing))}; it has {', '.join(example.keys())}",
             hint="name the example's fields as the signature names them",
         )
-    # DSPy raises on .inputs() until it was told; the signature knows.
-    return example if example._input_keys is not None else example.with_inputs(*inputs)  # noqa: SLF001  # DSPy's own .inputs() raises when unset
+    if example._input_keys is None:  # noqa: SLF001  # DSPy's own .inputs() raises until it was told
+        return example.with_inputs(*inputs)
+    hidden = [name for name in inputs if name not in example.inputs()]
+    if hidden:
+        raise DataError(
+            f"{what}[{index}] does not count {', '.join(map(repr, hidden))} among its inputs, the program does",
+            hint=f"example.with_inputs({', '.join(map(repr, inputs))})",
+        )
+    return example
 
 
 def inputs_of(example: dspy.Example) -> dict[str, Any]:

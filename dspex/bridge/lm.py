@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import operator
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -70,7 +71,7 @@ class AnswererEngine:
     def load_state(cls, state: Mapping[str, Any]) -> AnswererEngine:
         """Undo `dump_state`."""
         module, _, name = state["class"].partition(":")
-        answerer_class: type[PromptAnswerer] = getattr(importlib.import_module(module), name)
+        answerer_class: type[PromptAnswerer] = operator.attrgetter(name)(importlib.import_module(module))
         return cls(answerer_class.from_state(state["state"]))
 
 

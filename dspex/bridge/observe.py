@@ -5,18 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import dspy
+from dspy.utils.callback import BaseCallback
 
 from dspex.bridge.prices import price_of
 from dspex.records import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-_current: ContextVar[Meter | None] = ContextVar("dspex_meter", default=None)
 
 
 class Stopped(BaseException):
@@ -32,11 +30,14 @@ class Meter:
 
     DSPy deep-copies the tracker for each of its worker threads and then forgets the copies; this one
     answers with itself. Simulated models add their latency, which then stands in for the clock's.
+
+    A meter within another one's context counts for both.
     """
 
-    def __init__(self, stop: Callable[[], bool] | None = None) -> None:
+    def __init__(self, stop: Callable[[], bool] | None = None, outer: Meter | None = None) -> None:
         self._lock = threading.Lock()
         self._stop = stop
+        self._outer = outer
         self._started = time.perf_counter()
         self._simulated_s = 0.0
         self._usage = Usage()
@@ -51,6 +52,12 @@ class Meter:
         cost_usd = price_of(lm).cost_usd(tokens_in, tokens_out)
         with self._lock:
             self._usage += Usage(1, tokens_in, tokens_out, cost_usd)
+        if self._outer is not None:
+            self._outer.add_usage(lm, usage_entry)
+        self.check()
+
+    def check(self) -> None:
+        """End the run if it is to stop."""
         if self._stop is not None and self._stop():
             raise Stopped
 
@@ -58,6 +65,8 @@ class Meter:
         """Count seconds that a simulated model pretends to have taken."""
         with self._lock:
             self._simulated_s += seconds
+        if self._outer is not None:
+            self._outer.add_simulated_latency(seconds)
 
     @property
     def usage(self) -> Usage:
@@ -67,23 +76,38 @@ class Meter:
             return self._usage + Usage(latency_s=latency_s)
 
 
+class _Gate(BaseCallback):  # type: ignore[misc]  # dspy is untyped
+    """Lets no further call to a model begin once the run is to stop, in whichever thread it would."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:  # noqa: ARG002  # DSPy's protocol
+        self._meter.check()
+
+
 @contextmanager
 def metered(stop: Callable[[], bool] | None = None) -> Iterator[Meter]:
     """Measure what the calls in this context take.
 
-    `stop` is asked after each call to a model; when it says yes, the run ends with `Stopped`.
+    `stop` is asked before and after each call to a model; when it says yes, the run ends with `Stopped`.
     """
-    meter = Meter(stop)
-    token = _current.set(meter)
-    try:
-        with dspy.context(usage_tracker=meter):
-            yield meter
-    finally:
-        _current.reset(token)
+    meter = Meter(stop, _current())
+    settings: dict[str, Any] = {"usage_tracker": meter}
+    if stop is not None:
+        settings["callbacks"] = [*(dspy.settings.callbacks or ()), _Gate(meter)]
+    with dspy.context(**settings):
+        yield meter
 
 
 def add_simulated_latency(seconds: float) -> None:
     """Count simulated seconds on the meter in charge, if there is one."""
-    meter = _current.get()
+    meter = _current()
     if meter is not None:
         meter.add_simulated_latency(seconds)
+
+
+def _current() -> Meter | None:
+    # DSPy carries its settings into its own worker threads; a context variable of ours would stay behind.
+    tracker = dspy.settings.usage_tracker
+    return tracker if isinstance(tracker, Meter) else None

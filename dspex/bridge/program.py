@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ def _named_module(name: str) -> Any:
     if colon:
         try:
             return getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise DefinitionError(f"cannot import the module {name!r}: {error}") from error
     found = getattr(dspy, name, None)
     if isinstance(found, type) and issubclass(found, dspy.Module):
@@ -99,8 +100,12 @@ def input_names(program: dspy.Module) -> list[str]:
     """Return the names a program is called with: its signature's inputs, or its `forward`'s parameters."""
     if isinstance(program, _SWAPPABLE):
         return list(_predictors(program)[0].signature.input_fields)
-    parameters = inspect.signature(program.forward).parameters.values()
-    return [each.name for each in parameters if each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}]
+    # Looked up on the class: DSPy warns about everybody who touches `program.forward`.
+    parameters = list(inspect.signature(type(program).forward).parameters.values())[1:]
+    named = [each for each in parameters if each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}]
+    if not named:
+        return list(_outer_signature(program).input_fields)
+    return [each.name for each in named if each.default is each.empty]
 
 
 def signature_of(program: dspy.Module) -> type[dspy.Signature]:
@@ -116,6 +121,10 @@ def signature_of(program: dspy.Module) -> type[dspy.Signature]:
             last.delete("reasoning") if isinstance(program, dspy.ChainOfThought) else last
         )
         return outside
+    if isinstance(
+        getattr(program, "signature", None), type
+    ):  # ReAct and its like keep what they were made of
+        return _outer_signature(program)
     fields: dict[str, Any] = {name: (str, dspy.InputField()) for name in input_names(program)}
     fields |= {name: (info.annotation, dspy.OutputField()) for name, info in last.output_fields.items()}
     made: type[dspy.Signature] = dspy.make_signature(fields, last.instructions, type(program).__name__)
@@ -124,11 +133,17 @@ def signature_of(program: dspy.Module) -> type[dspy.Signature]:
 
 def bindable(program: dspy.Module) -> list[str]:
     """Return the variables that change how this program runs: DSPy's own and its numeric or text attributes."""
-    own = [
-        name
-        for name, value in vars(program).items()
-        if not name.startswith("_") and isinstance(value, (bool, int, float, str)) and name not in BINDABLE
-    ]
+    own = (
+        []
+        if isinstance(program, _SWAPPABLE)
+        else [
+            name
+            for name, value in vars(program).items()
+            if not name.startswith("_")
+            and isinstance(value, (bool, int, float, str))
+            and name not in BINDABLE
+        ]
+    )
     swappable = any(isinstance(each, _SWAPPABLE) for _, each in _parts(program))
     common = [name for name in BINDABLE if name != "module" or swappable]
     return [*common, *own]
@@ -226,20 +241,27 @@ def number(metric: Callable[..., Any], example: dspy.Example, prediction: dspy.P
 
 def _number(value: Any, metric: Callable[..., Any]) -> float:
     value = getattr(value, "score", value)  # GEPA's metrics return a Prediction with a score and feedback
-    if value is None or isinstance(value, (str, bytes)):
+    try:
+        result = math.nan if isinstance(value, (str, bytes)) else float(value)
+    except (TypeError, ValueError):
+        result = math.nan
+    if not math.isfinite(result):
         name = getattr(metric, "__name__", type(metric).__name__)
         raise DefinitionError(
             f"a metric must return a number or a bool, {name} returned {value!r}",
             hint="return 1.0 for right and 0.0 for wrong",
         )
-    result = float(value)
-    if result != result:  # noqa: PLR0124  # only nan differs from itself
-        raise DefinitionError("a metric must return a number, it returned nan")
     return result
 
 
 def _predictors(program: dspy.Module) -> list[Any]:
     return list(program.predictors())
+
+
+def _outer_signature(program: dspy.Module) -> type[dspy.Signature]:
+    own = getattr(program, "signature", None)
+    found: type[dspy.Signature] = own if isinstance(own, type) else _predictors(program)[0].signature
+    return found
 
 
 def _parts(program: dspy.Module) -> list[tuple[str, Any]]:
@@ -262,6 +284,7 @@ def _with_module(program: dspy.Module, module: Callable[..., dspy.Module]) -> ds
         for predictor in _predictors(new):
             predictor.demos = copy.copy(old.demos)
             predictor.lm = old.lm
+            predictor.config = dict(old.config)
         if name == "":
             return new
         setattr(program, name, new)

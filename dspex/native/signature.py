@@ -8,13 +8,28 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import DefinitionError, SignatureError, UnknownNameError
-from dspex.native.types import TypeReader, tokens_of
+from dspex.native.types import Token, TypeReader, tokens_of
 from dspex.records import Field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import dspy
+
+_RESERVED = frozenset(
+    {
+        "copy",
+        "dict",
+        "fields",
+        "input_fields",
+        "instructions",
+        "json",
+        "output_fields",
+        "schema",
+        "signature",
+        "validate",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,15 @@ class Signature:
 
     def with_instructions(self, instructions: str) -> Signature:
         """Return the same signature under other instructions."""
-        return replace(self, instructions=instructions)
+        changed = replace(self, instructions=instructions)
+        if "_dspy_class" in self.__dict__:
+            # A class of the user's own carries more than our record does, such as defaults.
+            changed.__dict__["_dspy_class"] = self._dspy_class.with_instructions(instructions)
+        return changed
+
+    def __getstate__(self) -> dict[str, Any]:
+        # DSPy's class is made anew where it is needed; a dynamic one cannot be pickled.
+        return {key: value for key, value in self.__dict__.items() if key != "_dspy_class"}
 
     def to_dspy(self) -> type[dspy.Signature]:
         """Return the `dspy.Signature` class for it, made once."""
@@ -101,7 +124,7 @@ def signature(
     spec: str | Signature | type[dspy.Signature],
     instructions: str | None = None,
     *,
-    name: str = "Signature",
+    name: str | None = None,
     types: Mapping[str, Any] | None = None,
     descriptions: Mapping[str, str] | None = None,
 ) -> Signature:
@@ -134,22 +157,26 @@ def signature(
     >>> qa.inputs, qa.outputs
     (('question',), ('answer', 'confidence'))
     """
-    if isinstance(spec, Signature):
-        return spec if instructions is None else spec.with_instructions(instructions)
     if not isinstance(spec, str):
-        read = Signature.from_dspy(spec)
+        if types or descriptions:
+            raise DefinitionError(
+                "types and descriptions belong to a spec that is a text; this one is defined already"
+            )
+        read = spec if isinstance(spec, Signature) else Signature.from_dspy(spec)
+        if name is not None:
+            read = replace(read, name=name)
         return read if instructions is None else read.with_instructions(instructions)
     fields = _parsed(spec, types or {}, descriptions or {})
     if instructions is None:
         ins = ", ".join(f"`{field.name}`" for field in fields if field.role == "input")
         outs = ", ".join(f"`{field.name}`" for field in fields if field.role == "output")
         instructions = f"Given the fields {ins}, produce the fields {outs}."
-    return Signature(fields, instructions, name)
+    return Signature(fields, instructions, name or "Signature")
 
 
 def _parsed(spec: str, types: Mapping[str, Any], descriptions: Mapping[str, str]) -> tuple[Field, ...]:
     reader = TypeReader(spec, tokens_of(spec), types)
-    fields = _side(reader, "input", descriptions)
+    fields = _side(reader, "input", descriptions, [])
     if not reader.accept("->"):
         at = reader.peek()
         raise SignatureError.at(
@@ -158,22 +185,31 @@ def _parsed(spec: str, types: Mapping[str, Any], descriptions: Mapping[str, str]
             "a signature needs '->' between its inputs and its outputs",
             hint="for example 'question -> answer'",
         )
-    fields += _side(reader, "output", descriptions)
+    fields += _side(reader, "output", descriptions, [field.name for field in fields])
     rest = reader.peek()
     if rest is not None:
         raise SignatureError.at(spec, rest.position, f"expected ',' or the end, found {rest.text!r}")
     names = [field.name for field in fields]
-    for name in names:
-        if names.count(name) > 1:
-            raise SignatureError(f"every field needs its own name, {name!r} is there twice: {spec}")
     for name in descriptions:
         if name not in names:
             raise UnknownNameError.among("field", name, names)
     return tuple(fields)
 
 
+def _check_name(reader: TypeReader, token: Token, taken: list[str]) -> None:
+    if token.text in taken:
+        problem = f"every field needs its own name, {token.text!r} is there twice"
+    elif token.text.startswith("_"):
+        problem = "a field's name cannot begin with '_'"
+    elif token.text in _RESERVED or token.text.startswith("model_"):
+        problem = f"{token.text!r} is a name that DSPy's signatures use themselves"
+    else:
+        return
+    raise SignatureError.at(reader.spec, token.position, problem)
+
+
 def _side(
-    reader: TypeReader, role: Literal["input", "output"], descriptions: Mapping[str, str]
+    reader: TypeReader, role: Literal["input", "output"], descriptions: Mapping[str, str], taken: list[str]
 ) -> list[Field]:
     fields: list[Field] = []
     while True:
@@ -182,6 +218,7 @@ def _side(
             raise SignatureError.at(
                 reader.spec, token.position, f"expected an {role} field's name, found {token.text!r}"
             )
+        _check_name(reader, token, [*taken, *(field.name for field in fields)])
         annotation, type_text = str, "str"
         if reader.accept(":"):
             start = reader.peek()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime as dt
 import re
 from dataclasses import dataclass
@@ -148,6 +149,10 @@ class TypeReader:
             return Literal[tuple(self._arguments(self._value))]
         arguments = self._arguments(self.read)
         if token.text == "Optional":
+            if len(arguments) != 1:
+                raise SignatureError.at(
+                    self.spec, token.position, f"Optional[...] takes 1 type(s), got {len(arguments)}"
+                )
             return Optional[arguments[0]]  # noqa: UP045  # built, not written
         return Union[tuple(arguments)]  # noqa: UP007  # built, not written
 
@@ -161,7 +166,7 @@ class TypeReader:
     def _value(self) -> Any:
         token = self.take(expecting="a value")
         if token.kind == "string":
-            return re.sub(r"\\(.)", r"\1", token.text[1:-1])
+            return ast.literal_eval(token.text)
         if token.kind == "number":
             return float(token.text) if "." in token.text else int(token.text)
         if token.text in {"True", "False", "None"}:

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from dspex.errors import ExecutionError
+from dspex.errors import DefinitionError, ExecutionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,11 +27,13 @@ class InlinePool:
     name = "inline"
 
     def __init__(self, workers: int) -> None:
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise DefinitionError(f"a pool's workers must be a whole number > 0, got {workers!r}")
         self.workers = workers
         self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._idle = 0
+        self._unfinished = 0
         self._closed = False
 
     def __repr__(self) -> str:
@@ -44,8 +46,10 @@ class InlinePool:
         with self._lock:
             if self._closed:
                 raise ExecutionError("this pool is closed", hint="dspex.configure(...) makes a new one")
+            self._unfinished += 1
             self._queue.put((future, lambda: context.run(function, *args, **kwargs)))
-            if self._idle == 0 and len(self._threads) < self.workers:
+            # Counting idle threads instead would let two quick tasks both count on the same one.
+            if len(self._threads) < min(self._unfinished, self.workers):
                 thread = threading.Thread(
                     target=self._work, name=f"dspex-inline-{len(self._threads)}", daemon=True
                 )
@@ -63,21 +67,23 @@ class InlinePool:
                 self._queue.put(None)
 
     def _work(self) -> None:
-        while True:
-            with self._lock:
-                self._idle += 1
-            item = self._queue.get()
-            with self._lock:
-                self._idle -= 1
-            if item is None:
-                return
-            future, task = item
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                result = task()
-            except BaseException as error:  # noqa: BLE001  # a future carries whatever ended its task
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-            del item, future, task  # an idle thread must not keep a result alive
+        while (item := self._queue.get()) is not None:
+            self._run(*item)
+            del item  # an idle thread must not keep a task's arguments alive
+
+    def _run(self, future: Future[Any], task: Callable[[], Any]) -> None:
+        if not future.set_running_or_notify_cancel():
+            self._finished()
+            return
+        try:
+            result = task()
+        except BaseException as error:  # noqa: BLE001  # a future carries whatever ended its task
+            self._finished()
+            future.set_exception(error)
+        else:
+            self._finished()
+            future.set_result(result)
+
+    def _finished(self) -> None:
+        with self._lock:
+            self._unfinished -= 1

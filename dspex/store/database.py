@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
+import tempfile
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, SQLAlchemyError
-from sqlalchemy.pool import StaticPool
 
 from dspex.errors import DefinitionError, StoreError
 from dspex.store import schema
@@ -47,7 +49,7 @@ def default_url() -> str:
     digest = hashlib.blake2b(str(project).encode(), digest_size=4).hexdigest()
     folder = platformdirs.user_data_path("dspex", ensure_exists=True)
     name = project.name or "root"
-    return f"sqlite:///{folder / f'{name}-{digest}.db'}"
+    return str(folder / f"{name}-{digest}.db")
 
 
 def open_engine(url: str) -> Engine:
@@ -64,25 +66,33 @@ def open_engine(url: str) -> Engine:
         If the database cannot be opened.
     """
     if url == "memory":
-        return _ready(
-            create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
-        )
+        return _ready(_temporary())
+    if "://" not in url:
+        return _open_file(Path(url))
     try:
-        parsed = make_url(url if "://" in url else f"sqlite:///{url}")
-    except ArgumentError as error:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
         raise DefinitionError(
-            f"a store is 'memory', a file path, or a database URL, got {url!r}",
+            "a store is 'memory', a file path, or a database URL; this URL cannot be read",
             hint="sqlite:///runs.db or postgresql+psycopg://host/database",
         ) from error
-    if parsed.get_backend_name() != "sqlite":
-        try:
-            return _ready(create_engine(parsed))
-        except (ModuleNotFoundError, SQLAlchemyError) as error:
-            raise StoreError(
-                f"cannot open the store {parsed.render_as_string()}: {error}",
-                hint="PostgreSQL needs pip install 'dspex[postgres]' and a running server",
-            ) from error
-    path = Path(parsed.database or "").expanduser().absolute()
+    if parsed.get_backend_name() == "sqlite":
+        return (
+            _ready(_temporary())
+            if parsed.database in {None, "", ":memory:"}
+            else _open_file(Path(parsed.database))
+        )
+    try:
+        return _ready(create_engine(parsed))
+    except (ModuleNotFoundError, SQLAlchemyError) as error:
+        raise StoreError(
+            f"cannot open the store {parsed.render_as_string()}: {error}",
+            hint="PostgreSQL needs pip install 'dspex[postgres]' and a running server",
+        ) from error
+
+
+def _open_file(path: Path) -> Engine:
+    path = path.expanduser().resolve()
     _refuse_remote(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,24 +100,42 @@ def open_engine(url: str) -> Engine:
     except DatabaseError as error:
         if "not a database" not in str(error) and "malformed" not in str(error):
             raise StoreError(f"cannot open the store {path}: {error.orig}") from error
-        aside = path.with_suffix(f".damaged-{int(time.time())}{path.suffix}")
-        path.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            Path(f"{path}{suffix}").unlink(missing_ok=True)
-        _log.warning("the store %s is damaged; it was moved to %s and a new one is begun", path, aside)
+        _move_aside(path)
         return _ready(_sqlite(path))
     except OSError as error:
         raise StoreError(f"cannot open the store {path}: {error}") from error
 
 
-def _sqlite(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_TIMEOUT_S})
+def _move_aside(path: Path) -> None:
+    aside = path.with_name(f"{path.stem}.damaged-{time.time_ns()}{path.suffix}")
+    path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    _log.warning("the store %s is damaged; it was moved to %s and a new one is begun", path, aside)
+
+
+def _temporary() -> Engine:
+    """Make a store that goes with the process.
+
+    A file nevertheless: SQLite's in-memory databases are one connection, on which a reader that lets go
+    would roll back what the writer is about to commit.
+    """
+    folder = tempfile.mkdtemp(prefix="dspex-")
+    engine = _sqlite(Path(folder) / "memory.db", synchronous="OFF")
+    weakref.finalize(engine, shutil.rmtree, folder, ignore_errors=True)
+    return engine
+
+
+def _sqlite(path: Path, *, synchronous: str = "NORMAL") -> Engine:
+    # Built from its parts: a path may hold what means something in a URL.
+    url = URL.create("sqlite", database=str(path))
+    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
 
     @event.listens_for(engine, "connect")
     def tune(connection: sqlite3.Connection, _record: Any) -> None:
         # WAL lets readers and one writer work at once; NORMAL loses nothing when a process is killed.
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA synchronous={synchronous}")
 
     return engine
 

@@ -8,10 +8,12 @@ import queue
 import threading
 import time
 import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Table, func, insert, select, update
+from sqlalchemy.exc import DBAPIError
 
 from dspex.errors import StoreError
 from dspex.records import Execution, Label, Score, Trial
@@ -19,9 +21,10 @@ from dspex.store import schema
 from dspex.store.database import default_url, open_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import pandas as pd
+    from sqlalchemy import Connection
 
 __all__ = ["Cursor", "Store", "default_url"]
 
@@ -67,6 +70,7 @@ class Store:
         self._writer = threading.Thread(target=self._write, name="dspex-store", daemon=True)
         self._writer.start()
         self._closed = False
+        self._closing = threading.Lock()
         # A weak reference: the interpreter's exit must not be what keeps a store alive.
         atexit.register(_close, weakref.ref(self))
 
@@ -94,7 +98,7 @@ class Store:
     def put_study(self, name: str, **columns: Any) -> None:
         """Begin a study's row or change columns of it."""
         self.flush()
-        with self._engine.begin() as connection:
+        with self._connection() as connection:
             changed = connection.execute(
                 update(schema.study).where(schema.study.c.name == name).values(**columns)
             )
@@ -109,10 +113,11 @@ class Store:
         StoreError
             If rows could not be written since the last flush.
         """
-        if self._closed:
-            return
         mark = _Flush()
-        self._queue.put(mark)
+        with self._closing:
+            if self._closed:
+                return
+            self._queue.put(mark)
         mark.done.wait()
         if self._failure is not None:
             failure, self._failure = self._failure, None
@@ -123,10 +128,11 @@ class Store:
 
     def close(self) -> None:
         """Write what is waiting and let the database go. Closing twice is fine."""
-        if self._closed:
-            return
-        self._closed = True
-        self._queue.put(None)
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
         self._writer.join(timeout=10)
         self._engine.dispose()
 
@@ -139,7 +145,7 @@ class Store:
         """
         self.flush()
         executions, labels = schema.execution, schema.label
-        with self._engine.connect() as connection:
+        with self._connection() as connection:
             if limit is not None:
                 newest = connection.execute(select(func.max(executions.c.seq))).scalar() or 0
                 cursor = Cursor(max(cursor.execution, newest - limit), cursor.label)
@@ -217,36 +223,48 @@ class Store:
 
     def _rows(self, query: Any) -> list[dict[str, Any]]:
         self.flush()
-        with self._engine.connect() as connection:
+        with self._connection() as connection:
             return [row._asdict() for row in connection.execute(query)]
 
     def _frame(self, query: Any) -> pd.DataFrame:
         import pandas as pd
 
         self.flush()
-        with self._engine.connect() as connection:
-            frame: pd.DataFrame = pd.read_sql_query(query, connection)
+        with self._connection() as connection:
+            result = connection.execute(query)
+            frame = pd.DataFrame(result.all(), columns=list(result.keys()))
         for column in ("at", "started_at", "finished_at"):
             if column in frame:
                 frame[column] = pd.to_datetime(frame[column], unit="s", utc=True)
         return frame
 
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """Open a transaction; what the database says against it becomes a `StoreError`."""
+        if self._closed:
+            raise _closed_error()
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise StoreError(f"{self._engine.url.render_as_string()} cannot be used: {error.orig}") from error
+
     # ── the writer's thread ─────────────────────────────────────────────────────────────────────
 
     def _put(self, table: Table, row: dict[str, Any]) -> None:
-        if self._closed:
-            raise StoreError("the store is closed", hint="dspex.configure(...) opens one")
-        self._queue.put((table, row))
+        with self._closing:
+            if self._closed:
+                raise _closed_error()
+            self._queue.put((table, row))
 
     def _write(self) -> None:
         going = True
         while going:
             rows, marks, going = self._gather()
-            try:
-                self._insert(rows)
-            except Exception as error:  # noqa: BLE001  # the writer must outlive any row, or `flush` would wait for ever
-                self._failure = error
-                _log.exception("%d rows could not be written", len(rows))
+            if not self._inserted(rows):
+                # One of them is at fault: the others must not be lost with it.
+                for row in rows:
+                    self._inserted([row], is_last_try=True)
             for mark in marks:
                 mark.done.set()
 
@@ -268,15 +286,24 @@ class Store:
             except queue.Empty:
                 return rows, [], True
 
-    def _insert(self, rows: list[_Row]) -> None:
-        if not rows:
-            return
+    def _inserted(self, rows: list[_Row], *, is_last_try: bool = False) -> bool:
         by_table: dict[Table, list[dict[str, Any]]] = {}
         for table, row in rows:
             by_table.setdefault(table, []).append(row)
-        with self._engine.begin() as connection:
-            for table, each in by_table.items():
-                connection.execute(insert(table), each)
+        try:
+            with self._engine.begin() as connection:
+                for table, each in by_table.items():
+                    connection.execute(insert(table), each)
+        except Exception as error:  # noqa: BLE001  # the writer must outlive any row, or `flush` would wait for ever
+            if is_last_try:
+                self._failure = error
+                _log.exception("a row of %s could not be written", rows[0][0].name)
+            return False
+        return True
+
+
+def _closed_error() -> StoreError:
+    return StoreError("the store is closed", hint="dspex.configure(...) opens one")
 
 
 def _close(reference: weakref.ref[Store]) -> None:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dspex.errors import DefinitionError, VariableError, did_you_mean
 
+_FIRST: Any = object()
+"""Stands for "the first option": None is an option that one may want."""
+
 if TYPE_CHECKING:
     import random
 
@@ -63,7 +66,7 @@ class Float:
 
     low: float
     high: float
-    default: float = math.nan
+    default: float | None = None
     log: bool = False
     step: float | None = None
 
@@ -73,7 +76,7 @@ class Float:
             raise VariableError(f"a log scale needs low > 0, got low={self.low}")
         if self.log and self.step is not None:
             raise VariableError(f"a log scale has no step, got step={self.step}")
-        if math.isnan(self.default):
+        if self.default is None:
             middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
             object.__setattr__(self, "default", self._on_step(middle))
         _check_default(self)
@@ -81,26 +84,33 @@ class Float:
     @property
     def n_values(self) -> float:
         """How many values there are."""
-        return math.inf if self.step is None else math.floor((self.high - self.low) / self.step + 1e-9) + 1
+        return math.inf if self.step is None else self._n_steps + 1
+
+    @property
+    def _n_steps(self) -> int:
+        assert self.step is not None
+        return math.floor((self.high - self.low) / self.step + 1e-9)
 
     def problem_with(self, value: object) -> str | None:
         """Say what is wrong with a value, or None."""
         if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
             return f"must be a number, got {value!r}"
         if not self.low <= value <= self.high:
-            return f"must be in [{self.low:g}, {self.high:g}], got {value:g}"
+            return f"must be in [{self.low:g}, {self.high:g}], got {value!r}"
         if self.step is not None and not math.isclose(self._on_step(value), value, abs_tol=1e-9):
-            return f"must be {self.low:g} plus a multiple of {self.step:g}, got {value:g}"
+            return f"must be {self.low:g} plus a multiple of {self.step:g}, got {value!r}"
         return None
 
     def sample(self, rng: random.Random) -> float:
         """Draw a value, uniform on its scale."""
+        if self.step is not None:
+            return self.low + rng.randrange(self._n_steps + 1) * self.step
         return self._at(rng.random())
 
-    def grid(self, resolution: int) -> list[float]:
+    def grid(self, resolution: int) -> list[Scalar]:
         """Return every step, or `resolution` values evenly spaced on its scale."""
         n = int(min(self.n_values, resolution))
-        return sorted({self._at(k / (n - 1)) for k in range(n)}) if n > 1 else [self.default]
+        return [*sorted({self._at(k / (n - 1)) for k in range(n)})] if n > 1 else [self.default]
 
     def resolve(self, value: Scalar) -> Any:
         """Return the value itself."""
@@ -111,12 +121,12 @@ class Float:
             value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
         else:
             value = self.low + share * (self.high - self.low)
-        return min(self.high, max(self.low, self._on_step(value)))
+        return self._on_step(min(self.high, max(self.low, value)))
 
     def _on_step(self, value: float) -> float:
         if self.step is None:
             return value
-        return self.low + round((value - self.low) / self.step) * self.step
+        return self.low + min(self._n_steps, round((value - self.low) / self.step)) * self.step
 
 
 @dataclass(frozen=True)
@@ -166,12 +176,14 @@ class Int:
             return min(self.high, max(self.low, round(math.exp(share))))
         return rng.randrange(self.low, self.high + 1, self.step)
 
-    def grid(self, resolution: int) -> list[int]:
+    def grid(self, resolution: int) -> list[Scalar]:
         """Return every value, or `resolution` of them evenly spaced."""
         values = range(self.low, self.high + 1, self.step)
+        if resolution == 1:
+            return [self.default]
         if len(values) <= resolution:
             return list(values)
-        return sorted({values[round(k * (len(values) - 1) / (resolution - 1))] for k in range(resolution)})
+        return [*sorted({values[round(k * (len(values) - 1) / (resolution - 1))] for k in range(resolution)})]
 
     def resolve(self, value: Scalar) -> Any:
         """Return the value itself."""
@@ -183,6 +195,9 @@ class Bool:
     """True or false."""
 
     default: bool = False
+
+    def __post_init__(self) -> None:
+        _check_default(self)
 
     @property
     def n_values(self) -> float:
@@ -217,11 +232,11 @@ class Choice:
         Label of the program as it stands; the first if left out.
     """
 
-    def __init__(self, options: Sequence[Any] | Mapping[str, Any], *, default: Scalar = None) -> None:
+    def __init__(self, options: Sequence[Any] | Mapping[str, Any], *, default: Any = _FIRST) -> None:
         self.options = self._labelled(options)
         if not self.options:
             raise VariableError(f"a {type(self).__name__} needs at least one option, got none")
-        self.default: Scalar = next(iter(self.options)) if default is None else default
+        self.default: Scalar = next(iter(self.options)) if default is _FIRST else default
         _check_default(self)
 
     def _labelled(self, options: Sequence[Any] | Mapping[str, Any]) -> dict[Scalar, Any]:
@@ -229,13 +244,21 @@ class Choice:
             raise VariableError(
                 f"options must be a list, got the text {options!r}", hint=f"write [{options!r}]"
             )
+        if not isinstance(options, (Mapping, Sequence)):
+            raise VariableError(f"options must be a list or a dict, got {options!r}", hint="write ['a', 'b']")
         if isinstance(options, Mapping):
-            return {label: option for label, option in options.items()}  # noqa: C416  # widens the keys' type
+            return {
+                Choice._label(self, label): self._checked(label, option) for label, option in options.items()
+            }
         labels = [self._label(option) for option in options]
         twice = sorted({str(label) for label in labels if labels.count(label) > 1})
         if twice:
             raise VariableError(f"options must differ, got {', '.join(twice)} more than once")
         return dict(zip(labels, options, strict=True))
+
+    def _checked(self, label: Any, option: Any) -> Any:  # noqa: ARG002  # subclasses look at it
+        """Check what stands behind a label."""
+        return option
 
     def _label(self, option: Any) -> Scalar:
         if option is None or isinstance(option, (str, int, float, bool)):
@@ -284,6 +307,10 @@ class Choice:
 class Model(Choice):
     """Which model: DSPy model strings, or `dspy.LM` objects, which go by their `model` name."""
 
+    def _checked(self, label: Any, option: Any) -> Any:  # noqa: ARG002  # its own name is not needed
+        self._label(option)
+        return option
+
     def _label(self, option: Any) -> Scalar:
         label = option if isinstance(option, str) else getattr(option, "model", None)
         if not isinstance(label, str) or not label:
@@ -327,6 +354,8 @@ def _check_range(low: float, high: float, step: float | None) -> None:
         raise VariableError(
             f"low must be < high, got low={low}, high={high}", hint="swap them?" if low > high else None
         )
+    if step is not None and (isinstance(step, bool) or not isinstance(step, (int, float))):
+        raise VariableError(f"step must be a number, got {step!r}")
     if step is not None and not 0 < step <= high - low:
         raise VariableError(
             f"step must be in (0, high - low], got step={step} with high - low = {high - low}"

@@ -26,11 +26,21 @@ if TYPE_CHECKING:
 
 KINDS = ("bool", "choice", "float", "int", "model", "module")
 
+_OPTIONS = {
+    "bool": ("default",),
+    "choice": ("default",),
+    "float": ("default", "log", "step"),
+    "int": ("default", "log", "step"),
+    "model": ("default",),
+    "module": ("default",),
+}
+_QUOTED = r"""(?:"[^"]*"|'[^']*')"""
+_COMMENT = re.compile(rf"""((?:{_QUOTED}|[^#"'])*)(?:\#.*)?$""")
 _LINE = re.compile(
-    r"""^(?P<name>[A-Za-z_]\w*)\s*:\s*
+    rf"""^(?P<name>[A-Za-z_]\w*)\s*:\s*
         (?P<kind>\w+)\s*
-        (?:=\s*(?P<values>[^()]*?)\s*)?
-        (?:\((?P<options>[^()]*)\))?$""",
+        (?:=\s*(?P<values>(?:{_QUOTED}|[^()"'])*?)\s*)?
+        (?:\((?P<options>(?:{_QUOTED}|[^()"'])*)\))?$""",
     re.VERBOSE,
 )
 _RANGE = re.compile(r"^(?P<low>\S+)\s*\.\.\s*(?P<high>\S+)$")
@@ -41,7 +51,8 @@ def parse(text: str) -> dict[str, Variable]:
     variables: dict[str, Variable] = {}
     failures = []
     for number, raw in enumerate(text.splitlines(), start=1):
-        line = raw.partition("#")[0].strip()
+        uncommented = _COMMENT.match(raw.strip())
+        line = (uncommented[1] if uncommented else raw).strip()
         if not line:
             continue
         try:
@@ -62,21 +73,29 @@ def _parsed(line: str) -> tuple[str, Variable]:
     match = _LINE.match(line)
     if match is None:
         raise VariableError("a line is 'name: kind = values (options)'", hint="temperature: float = 0 .. 1.5")
-    kind, values = match["kind"], match["values"]
+    name, kind, values = match["name"], match["kind"], match["values"]
     if kind not in KINDS:
         raise VariableError(
             f"a kind is one of {', '.join(KINDS)}, got {kind!r}", hint=did_you_mean(kind, KINDS)
         )
-    options = _options(match["options"])
+    options = _options(match["options"], kind)
     if kind == "bool":
-        return match["name"], Bool(default=_bool(options.get("default", "false")))
+        if values is not None:
+            raise VariableError("a bool has no values", hint=f"{name}: bool (default {values})")
+        return name, Bool(default=_bool(options.get("default", "false")))
     if not values:
-        raise VariableError(f"a {kind} needs values after '='", hint=f"{match['name']}: {kind} = ...")
+        raise VariableError(f"a {kind} needs values after '='", hint=f"{name}: {kind} = ...")
     if kind in {"float", "int"}:
-        return match["name"], _numeric(kind, values, options)
-    labels = [label.strip().strip("\"'") for label in values.split("|")]
+        return name, _numeric(kind, values, options)
+    return name, _choice(kind, values, options)
+
+
+def _choice(kind: str, values: str, options: dict[str, str]) -> Variable:
+    labels = [_unquoted(label) for label in _split(values)]
+    if "" in labels:
+        raise VariableError(f"a label is missing in {values!r}", hint="'|' stands between two labels")
     make = {"choice": Choice, "model": Model, "module": Module}[kind]
-    return match["name"], make(labels, default=options.get("default"))
+    return make(labels, default=options["default"]) if "default" in options else make(labels)
 
 
 def _numeric(kind: str, values: str, options: dict[str, str]) -> Variable:
@@ -94,16 +113,37 @@ def _numeric(kind: str, values: str, options: dict[str, str]) -> Variable:
     return variable
 
 
-def _options(text: str | None) -> dict[str, str]:
-    options = {}
+def _options(text: str | None, kind: str) -> dict[str, str]:
+    options: dict[str, str] = {}
     for part in (text or "").split(","):
         name, _, value = part.strip().partition(" ")
-        if name:
-            options[name] = value.strip().strip("\"'")
-    for name in options:
-        if name not in {"default", "log", "step"}:
-            raise VariableError(f"an option is default, log or step, got {name!r}")
+        if not name:
+            continue
+        if name not in _OPTIONS[kind]:
+            raise VariableError(f"an option of a {kind} is {' or '.join(_OPTIONS[kind])}, got {name!r}")
+        if name in options:
+            raise VariableError(f"the option {name} is there twice")
+        if (name == "log") == bool(value.strip()):
+            raise VariableError(
+                f"the option {name} {'takes no value' if value else 'needs a value'}, got {part.strip()!r}"
+            )
+        options[name] = _unquoted(value)
     return options
+
+
+def _split(values: str) -> list[str]:
+    """Split at the bars that stand outside of quotes."""
+    parts = [""]
+    for piece in re.findall(rf"{_QUOTED}|\||[^|\"']+", values):
+        if piece == "|":
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
+
+
+def _unquoted(text: str) -> str:
+    return text.strip().strip("\"'")
 
 
 def _bool(text: str) -> bool:

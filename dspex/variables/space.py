@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dspex.errors import UnknownNameError, VariableError, did_you_mean
 from dspex.variables import grammar
+from dspex.variables.base import Float
 
 if TYPE_CHECKING:
     import random
@@ -30,7 +31,7 @@ class Space(Mapping[str, "Variable"]):
     {'temperature': 0.7, 'tone': 'brief'}
     """
 
-    def __init__(self, **variables: Variable) -> None:
+    def __init__(self, /, **variables: Variable) -> None:
         if not variables:
             raise VariableError(
                 "a space needs at least one variable, got none", hint="Space(temperature=Float(0, 1))"
@@ -38,7 +39,8 @@ class Space(Mapping[str, "Variable"]):
         wrong = [
             f"{name} must be a variable, got {variable!r}"
             for name, variable in variables.items()
-            if not (callable(getattr(variable, "problem_with", None)) and hasattr(variable, "n_values"))
+            if isinstance(variable, type)
+            or not (callable(getattr(variable, "problem_with", None)) and hasattr(variable, "n_values"))
         ]
         if wrong:
             raise VariableError.of_all(
@@ -117,7 +119,7 @@ class Space(Mapping[str, "Variable"]):
         failures = []
         for name in configuration:
             if name not in self:
-                hint = did_you_mean(name, self)
+                hint = did_you_mean(str(name), self)
                 failures.append(f"{name} is not a variable of this space" + (f" ({hint})" if hint else ""))
         for name, variable in self.items():
             problem = variable.problem_with(configuration[name]) if name in configuration else "is missing"
@@ -128,7 +130,15 @@ class Space(Mapping[str, "Variable"]):
 
     def key_of(self, configuration: Configuration) -> str:
         """Name a configuration by its content; equal in every process and for every order."""
-        return _digest({name: configuration[name] for name in self})
+        # 1 and 1.0 are one temperature, and must not be evaluated twice.
+        return _digest(
+            {
+                name: float(configuration[name] or 0)
+                if isinstance(self[name], Float)
+                else configuration[name]
+                for name in self
+            }
+        )
 
     @property
     def key(self) -> str:

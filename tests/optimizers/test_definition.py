@@ -41,7 +41,7 @@ def none_metric(example, prediction, trace=None):
         ({"trainset": TRIAGE.train[:1]}, r"demos and scoring need different examples, the trainset has 1"),
         ({"metric": text_metric}, r"a metric must return a number or a bool, text_metric returned 'good'"),
         ({"metric": none_metric}, r"none_metric returned None"),
-        ({"metric": nan_metric}, r"it returned nan"),
+        ({"metric": nan_metric}, r"nan_metric returned nan"),
         ({"metric": raising_metric}, r"raising_metric cannot score a perfect prediction: KeyError: 'colour'"),
         ({"metric": "exact_match"}, r"a metric must be callable, got 'exact_match'"),
         ({"optimizer": "simbad"}, r"unknown optimizer 'simbad'; known: beacon, random"),

@@ -42,9 +42,7 @@ def test_finds_the_fast_one_and_notices_when_it_slows():
 def test_learning_beats_every_fixed_way_but_the_best():
     """In a seeded world of six strategies the learner's utility is near the best and far above the mean."""
     strategies = [Strategy(model, module) for model in "abc" for module in ("Predict", "ChainOfThought")]
-    world = {
-        each: Truth(quality=0.3 + 0.1 * k, latency_s=0.5 + 0.1 * k) for k, each in enumerate(strategies)
-    }
+    world = {each: Truth(quality=0.3 + 0.1 * k, latency_s=0.5 + 0.1 * k) for k, each in enumerate(strategies)}
     brain, rng = orchestrator("quality", seed=3), random.Random(3)
     qualities = [world[run_once(brain, world, rng).decision.strategy].quality for _ in range(400)]
     assert sum(qualities[200:]) / 200 > 0.72
@@ -75,7 +73,12 @@ def test_a_pinned_strategy_is_taken_and_recorded_as_such():
     """What the user asked for is not argued with."""
     brain = orchestrator()
     done = brain.orchestrate(
-        QA, {"question": "?"}, [FAST, SLOW], lambda _: Outcome({"answer": 1}, Usage()), pool="inline", pin=SLOW
+        QA,
+        {"question": "?"},
+        [FAST, SLOW],
+        lambda _: Outcome({"answer": 1}, Usage()),
+        pool="inline",
+        pin=SLOW,
     )
     assert (done.decision.strategy, done.decision.role, done.execution.role) == (SLOW, "pinned", "pinned")
     assert done.execution.propensities == {}
@@ -130,7 +133,12 @@ def test_a_pinned_strategy_does_not_fall_back():
     """Asking for one way means that way or an error."""
     with pytest.raises(ExhaustedError):
         orchestrator().orchestrate(
-            QA, {"question": "?"}, [FAST, SLOW], lambda _: Outcome(None, Usage(), "no"), pool="inline", pin=FAST
+            QA,
+            {"question": "?"},
+            [FAST, SLOW],
+            lambda _: Outcome(None, Usage(), "no"),
+            pool="inline",
+            pin=FAST,
         )
 
 

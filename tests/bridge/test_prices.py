@@ -1,0 +1,70 @@
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from dspex.bridge import prices
+from dspex.records import Price
+
+
+@pytest.fixture(autouse=True)
+def nothing_declared(monkeypatch):
+    monkeypatch.setattr(prices, "_declared", {})
+
+
+def test_a_declared_price_wins():
+    """What is declared comes before the table, also after the table was asked."""
+    assert prices.price_of("openai/gpt-4o-mini") != Price(1, 2)
+    prices.declare("openai/gpt-4o-mini", Price(1, 2))
+    assert prices.price_of("openai/gpt-4o-mini") == Price(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "price"),
+    [
+        ("openai/gpt-4o-mini", Price(0.15, 0.6)),  # OpenAI's list price, US dollars per million tokens
+        ("gpt-4o-mini", Price(0.15, 0.6)),
+        ("ollama_chat/llama3.2", Price(0, 0)),
+        ("ollama/anything", Price(0, 0)),
+    ],
+)
+def test_known_prices(model, price, caplog):
+    """The table knows models with and without their provider; a local model is free; nothing is logged."""
+    found = prices.price_of(model)
+    assert (found.input_usd, found.output_usd) == pytest.approx((price.input_usd, price.output_usd))
+    assert caplog.records == []
+
+
+def test_an_unknown_model_is_free_and_logged_once(caplog):
+    """A model that nobody knows costs nothing, and one warning says so."""
+    with caplog.at_level(logging.WARNING, logger="dspex.prices"):
+        assert [prices.price_of("acme/nothing-1") for _ in range(3)] == [Price(0, 0)] * 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "no price is known for acme/nothing-1: its calls count as free (dspex.configure(prices=...))"
+    ]
+
+
+def test_every_row_of_the_table_can_be_used():
+    """No row breaks the look-up, and no price is negative."""
+    for model in prices._table():
+        if "input_cost_per_token" in prices._table()[model]:
+            price = prices._from_table(model)
+            assert min(price.input_usd, price.output_usd) >= 0
+
+
+def test_litellm_is_never_imported():
+    """The table is read from its file; importing the package would cost seconds."""
+    code = (
+        "import sys\nfrom dspex.bridge import prices\n"
+        "assert prices.price_of('openai/gpt-4o-mini').input_usd > 0\n"
+        "print('litellm' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out == "False\n"
+
+
+def test_without_litellm_there_is_no_table(monkeypatch):
+    """Where LiteLLM is not installed, prices are unknown, not an error."""
+    monkeypatch.setattr(prices.importlib.util, "find_spec", lambda name: None)
+    assert prices._table.__wrapped__() == {}

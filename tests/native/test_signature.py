@@ -1,0 +1,271 @@
+import os
+import pickle
+import subprocess
+import sys
+from typing import Annotated, Literal
+
+import annotated_types
+import dspy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dspex as dx
+from dspex.errors import DefinitionError, SignatureError, UnknownNameError
+from dspex.native.signature import Signature, signature
+
+
+class Ticket(dspy.Signature):
+    """Sort the ticket."""
+
+    message: str = dspy.InputField(desc="what the customer wrote")
+    urgency: Annotated[int, annotated_types.Ge(1), annotated_types.Le(5)] = dspy.OutputField(
+        desc="1 is lowest"
+    )
+    category: Literal["bug", "question"] = dspy.OutputField(default="question")
+    tags: list[str] | None = dspy.OutputField()
+
+
+# ── the grammar, there and back ─────────────────────────────────────────────────────────────────
+
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(
+    lambda name: (
+        name not in {"copy", "dict", "fields", "json", "schema", "signature", "construct", "validate"}
+    )
+)
+LITERALS = st.lists(
+    st.one_of(
+        st.integers(-99, 99).map(str),
+        st.text("abc ,->:[]|?'", min_size=1, max_size=6).map(lambda text: f'"{text}"'),
+        st.sampled_from(["True", "False", "None"]),
+    ),
+    min_size=1,
+    max_size=3,
+).map(lambda values: f"Literal[{', '.join(values)}]")
+TYPES = st.recursive(
+    st.one_of(st.sampled_from(["str", "int", "float", "bool", "Any", "date", "probability"]), LITERALS),
+    lambda inner: st.one_of(
+        inner.map("list[{}]".format),
+        inner.map("set[{}]".format),
+        st.tuples(inner, inner).map(lambda two: f"dict[{two[0]}, {two[1]}]"),
+        st.lists(inner, min_size=1, max_size=3).map(lambda some: f"tuple[{', '.join(some)}]"),
+        st.lists(inner, min_size=2, max_size=3).map(" | ".join),
+        inner.map("Optional[{}]".format),
+        inner.map("{}?".format).filter(lambda text: not text.endswith("??")),
+    ),
+    max_leaves=6,
+)
+
+
+@st.composite
+def specs(draw):
+    names = draw(st.lists(NAMES, min_size=2, max_size=6, unique=True))
+    written = [draw(st.one_of(st.just(name), TYPES.map(f"{name}: {{}}".format))) for name in names]
+    cut = draw(st.integers(1, len(names) - 1))
+    comma, arrow = draw(st.sampled_from([", ", ",", " ,\n  "])), draw(st.sampled_from([" -> ", "->"]))
+    return f"{comma.join(written[:cut])}{arrow}{comma.join(written[cut:])}"
+
+
+@settings(deadline=None, max_examples=150)
+@given(specs())
+def test_written_out_and_read_again_is_the_same(spec):
+    """parse(str(signature)) is the signature, key included."""
+    try:
+        first = signature(spec)
+    except SignatureError as error:  # `int? | str` is no type: the question mark comes last
+        assert "?" in spec, error  # noqa: PT017  # which specs may be refused is the point
+        return
+    second = signature(str(first))
+    assert (second, second.key, str(second)) == (first, first.key, str(first))
+
+
+def test_reads_fields_types_and_default_instructions():
+    """Fields keep their order, role and type; instructions default to DSPy's own sentence."""
+    task = signature("message, limit: int -> category: Literal['a', 'b'], sure: probability")
+    assert (task.inputs, task.outputs) == (("message", "limit"), ("category", "sure"))
+    assert [field.type_text for field in task.fields] == ["str", "int", "Literal['a', 'b']", "probability"]
+    assert task.instructions == "Given the fields `message`, `limit`, produce the fields `category`, `sure`."
+    assert task.instructions == dspy.Signature("message, limit: int -> category, sure: float").instructions
+    assert repr(task) == "<Signature: message, limit: int -> category: Literal['a', 'b'], sure: probability>"
+
+
+def test_name_instructions_and_descriptions_are_used():
+    """What is said about a task reaches DSPy's class."""
+    task = signature(
+        "question -> answer", "Be brief.", name="QA", descriptions={"answer": "one word, no dot"}
+    )
+    made = task.to_dspy()
+    assert (made.__name__, made.instructions) == ("QA", "Be brief.")
+    assert made.output_fields["answer"].json_schema_extra["desc"] == "one word, no dot"
+    assert repr(task) == "<QA: question -> answer>"
+
+
+def test_class_is_made_once():
+    """DSPy's class is made when it is first asked for and then kept."""
+    task = signature("question -> answer")
+    assert task.to_dspy() is task.to_dspy()
+
+
+def test_unknown_description_names_the_nearest_field():
+    """A description for a field that is not there is refused."""
+    with pytest.raises(UnknownNameError) as caught:
+        signature("question -> answer", descriptions={"anwser": "short"})
+    assert str(caught.value) == "unknown field 'anwser'; known: answer, question\n  → did you mean 'answer'?"
+
+
+def test_types_reach_dspy():
+    """DSPy's class holds the very types and constraints that were written."""
+    made = signature("text: str -> sure: probability, kind: Literal['a'], n: int?").to_dspy()
+    assert made.output_fields["sure"].annotation is float
+    assert made.output_fields["sure"].metadata == [annotated_types.Ge(0), annotated_types.Le(1)]
+    assert made.output_fields["kind"].annotation == Literal["a"]
+    assert made.output_fields["n"].annotation == int | None
+
+
+# ── from DSPy and back ──────────────────────────────────────────────────────────────────────────
+
+
+def test_dspy_class_in_and_out():
+    """A DSPy class is read without loss, and it is the same class that comes out."""
+    task = signature(Ticket)
+    assert task.to_dspy() is Ticket
+    assert (task.name, task.instructions) == ("Ticket", "Sort the ticket.")
+    assert str(task) == (
+        "message -> urgency: int, category: Literal['bug', 'question'], tags: list[str] | None"
+    )
+    assert [field.description for field in task.fields] == [
+        "what the customer wrote",
+        "1 is lowest",
+        None,
+        None,
+    ]
+    assert [field.role for field in task.fields] == ["input", "output", "output", "output"]
+    assert task.fields[1].annotation == Annotated[int, annotated_types.Ge(1), annotated_types.Le(5)]
+
+
+def test_dspy_class_made_anew_says_the_same():
+    """A class that dspex makes from the record has the fields, types, constraints and words of the first one."""
+    read = signature(Ticket)
+    made = Signature(read.fields, read.instructions, read.name).to_dspy()
+    assert made.instructions == Ticket.instructions
+    for name, field in Ticket.fields.items():
+        assert (made.fields[name].annotation, made.fields[name].metadata) == (
+            field.annotation,
+            field.metadata,
+        )
+        assert made.fields[name].json_schema_extra["desc"] == field.json_schema_extra["desc"]
+
+
+def test_new_instructions_keep_the_rest_of_a_dspy_class():
+    """Other instructions do not cost the user's class what our record does not know, such as a default."""
+    made = signature(Ticket, "Sort it well.").to_dspy()
+    assert made.instructions == "Sort it well."
+    assert made.fields["category"].default == "question"
+
+
+def test_signature_passes_through():
+    """A signature given again is itself, or itself under new instructions."""
+    task = signature("question -> answer")
+    assert signature(task) is task
+    assert signature(task, "Be brief.").instructions == "Be brief."
+    assert task.instructions != "Be brief."
+
+
+@pytest.mark.parametrize("given", [Ticket, signature("message -> category")], ids=["dspy", "dspex"])
+@pytest.mark.parametrize(
+    "option", [{"name": "Other"}, {"descriptions": {"category": "which one"}}, {"types": {"X": int}}]
+)
+def test_options_are_never_ignored(given, option):
+    """An option beside a ready-made signature takes effect or is refused."""
+    try:
+        made = signature(given, **option)
+    except DefinitionError:
+        return
+    descriptions = {field.name: field.description for field in made.fields}
+    assert made.name == option.get("name", made.name)
+    assert descriptions["category"] == option.get("descriptions", descriptions)["category"]
+    assert "types" not in option
+
+
+@pytest.mark.parametrize("given", [3, dspy.Predict, None, ["question -> answer"]])
+def test_what_is_no_signature_is_refused(given):
+    """The message says what a signature is."""
+    with pytest.raises(DefinitionError, match=r"a signature is a spec such as 'question -> answer'"):
+        signature(given)
+
+
+# ── identity ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_key_follows_content():
+    """Fields, types, descriptions and instructions change the key; the name does not."""
+    first = signature("question -> answer")
+    assert signature("question->answer", name="Other").key == first.key
+    others = [
+        signature("question -> answers"),
+        signature("question -> answer: int"),
+        signature("question -> answer", "Be brief."),
+        signature("question -> answer", descriptions={"answer": "short"}),
+        signature("question, context -> answer"),
+    ]
+    assert len({first.key, *(other.key for other in others)}) == 6
+
+
+def test_key_is_the_same_in_every_process():
+    """The hash seed of a process does not reach the key."""
+    code = (
+        "import dspex as dx; print(dx.signature("
+        "'a: list[dict[str, int]], b -> c: Literal[\"x\", \"y\"]', descriptions={'b': 'text'}).key)"
+    )
+    keys = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout.strip()
+        for seed in ("0", "1")
+    }
+    here = dx.signature('a: list[dict[str, int]], b -> c: Literal["x", "y"]', descriptions={"b": "text"})
+    assert keys == {here.key}
+
+
+def test_survives_pickling_also_once_used():
+    """A signature is plain data, whether or not DSPy's class has been made."""
+    task = signature("question -> answer: float")
+    assert pickle.loads(pickle.dumps(task)) == task  # noqa: S301  # our own bytes
+    task.to_dspy()
+    assert pickle.loads(pickle.dumps(task)) == task  # noqa: S301  # our own bytes
+
+
+# ── inputs ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {},
+            "QA needs the input(s) question, context; got none\n  → call it with question=..., context=...",
+        ),
+        (
+            {"question": "?"},
+            "QA needs the input(s) context; got question\n  → call it with question=..., context=...",
+        ),
+        (
+            {"question": "?", "context": "", "contxt": ""},
+            "unknown input of QA 'contxt'; known: context, question\n  → did you mean 'context'?",
+        ),
+    ],
+)
+def test_inputs_are_checked(given, message):
+    """Missing inputs are all named; an unknown one names the nearest."""
+    with pytest.raises(DefinitionError) as caught:
+        signature("question, context -> answer", name="QA").check_inputs(given)
+    assert str(caught.value) == message
+
+
+def test_right_inputs_pass():
+    """Exactly the inputs are accepted, None among their values too."""
+    signature("question -> answer").check_inputs({"question": None})

@@ -1,0 +1,139 @@
+import pickle
+
+import pytest
+
+from dspex import errors
+from dspex.errors import (
+    CancelledError,
+    DataError,
+    DefinitionError,
+    DspexError,
+    ExecutionError,
+    ExhaustedError,
+    ProviderError,
+    RateLimitedError,
+    SignatureError,
+    StoreError,
+    UnavailableError,
+    UnknownNameError,
+    VariableError,
+    did_you_mean,
+)
+
+PARENTS = {
+    DspexError: Exception,
+    DefinitionError: DspexError,
+    SignatureError: DefinitionError,
+    VariableError: DefinitionError,
+    UnknownNameError: DefinitionError,
+    DataError: DefinitionError,
+    ExecutionError: DspexError,
+    ProviderError: ExecutionError,
+    RateLimitedError: ProviderError,
+    UnavailableError: ProviderError,
+    ExhaustedError: ExecutionError,
+    CancelledError: ExecutionError,
+    StoreError: ExecutionError,
+}
+
+
+def test_tree_is_complete():
+    """Every exception of the module is in the tree, under the parent that the module's picture shows."""
+    found = {each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)}
+    assert {each: each.__bases__[0] for each in found} == PARENTS
+
+
+def test_only_passing_troubles_are_retryable():
+    """What a provider may get over by itself is worth another try, and nothing else."""
+    assert {each for each in PARENTS if each.retryable} == {RateLimitedError, UnavailableError}
+
+
+@pytest.mark.parametrize("kind", PARENTS, ids=lambda kind: kind.__name__)
+def test_message_and_hint(kind):
+    """An error shows its message and then, on a line of its own, the next step."""
+    assert str(kind("it broke")) == "it broke"
+    error = kind("it broke", hint="mend it")
+    assert (error.message, error.hint, str(error)) == ("it broke", "mend it", "it broke\n  → mend it")
+
+
+@pytest.mark.parametrize("kind", PARENTS, ids=lambda kind: kind.__name__)
+def test_survives_pickling(kind):
+    """An error that crosses a process border keeps its class, message, hint and notes."""
+    error = kind("it broke", hint="mend it")
+    error.add_note("on Tuesday")
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+    assert type(copy) is kind
+    assert (str(copy), copy.message, copy.hint, copy.args) == (
+        str(error),
+        "it broke",
+        "mend it",
+        ("it broke",),
+    )
+    assert copy.__notes__ == ["on Tuesday"]
+
+
+def test_rate_limit_keeps_its_wait_when_pickled():
+    """How long to wait is not lost on the way between processes."""
+    error = RateLimitedError("slow down", retry_after_s=2.5, hint="wait")
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+    assert (copy.retry_after_s, copy.hint) == (2.5, "wait")
+
+
+def test_rendered_without_a_stack():
+    """IPython is given the name and the message only."""
+    assert DataError("no examples", hint="pass some")._render_traceback_() == [
+        "\x1b[31mDataError\x1b[0m: no examples\n  → pass some"
+    ]
+
+
+def test_unknown_name_is_a_key_error():
+    """A mapping that raises it keeps Python's contract, and the message is not quoted as KeyError's would be."""
+    error = UnknownNameError.among("pool", "inlin", ["dask", "inline"])
+    assert isinstance(error, KeyError)
+    assert str(error) == "unknown pool 'inlin'; known: dask, inline\n  → did you mean 'inline'?"
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (["dask"], "unknown pool 'zzz'; known: dask\n  → use one of the pools listed above"),
+        (["b", "a"], "unknown pool 'zzz'; known: a, b\n  → use one of the pools listed above"),
+    ],
+)
+def test_unknown_name_lists_what_there_is(known, expected):
+    """With nothing near, the known names are listed in order."""
+    assert str(UnknownNameError.among("pool", "zzz", known)) == expected
+
+
+def test_unknown_name_among_nothing_points_at_no_list():
+    """Where nothing is known, the hint does not send the reader to an empty list."""
+    assert "listed above" not in str(UnknownNameError.among("study", "x", []))
+
+
+def test_caret_stands_under_the_place():
+    """Only the line of a longer spec that holds the place is shown."""
+    error = SignatureError.at("a: str\n-> b: strin", 13, "unknown type")
+    assert str(error) == "unknown type\n  -> b: strin\n        ^"
+
+
+def test_all_failures_are_listed():
+    """Failures come together, one a line."""
+    assert (
+        str(VariableError.of_all("bad:", ["a is 1", "b is 2"], hint="mend"))
+        == "bad:\n  - a is 1\n  - b is 2\n  → mend"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("becon", ["beacon", "random"], "did you mean 'beacon'?"),
+        ("CHAINOFTHOUGHT", ["ChainOfThought", "Predict"], "did you mean 'ChainOfThought'?"),
+        ("qqq", ["beacon", "random"], None),
+        ("", ["beacon"], None),
+        ("beacon", [], None),
+    ],
+)
+def test_did_you_mean(name, known, expected):
+    """The nearest name is offered, whatever its case, and none when none is near."""
+    assert did_you_mean(name, known) == expected
