@@ -113,7 +113,7 @@ def execute(
     Examples
     --------
     >>> runtime = configure(["sandbox/small"], store="memory")
-    >>> execute("question -> answer: float", question="Tom has 3 apples and buys 4 more. How many?").keys()
+    >>> list(execute("question -> answer: float", question="Tom has 3 apples and buys 4 more. How many?"))
     ['answer']
     """
     return current().execute(task, {**(inputs or {}), **fields}, pin=pin, explore=explore)

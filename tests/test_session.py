@@ -64,6 +64,14 @@ class TestExecute:
         assert result.decision.strategy == strategy
         assert result.reasoning
 
+    def test_a_metric_scores_a_result_as_it_scores_a_prediction(self):
+        """What an optimizer is given rates a live answer too."""
+        strategy = dx.Strategy("sandbox/large", "ChainOfThought")
+        for example in TRIAGE.dev[:5]:
+            result = dx.execute(SIGNATURE, message=example.message, pin=strategy)
+            assert dx.metrics.exact_match(example, result) == (result.label == example.label)
+            assert dx.metrics.token_f1(example, result) == float(result.label == example.label)
+
     def test_ratings_teach(self):
         """After sixty rated calls the strategy that is always right is chosen almost always."""
         good = dx.Strategy("sandbox/medium", "ChainOfThought")

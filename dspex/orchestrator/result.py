@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from dspex.orchestrator.engine import Orchestrated
     from dspex.records import Decision, Step, Usage
 
 
-class Result:
-    """An answer. Its output fields are attributes and items: ``result.answer``, ``result["answer"]``.
+class Result(Mapping[str, Any]):
+    """An answer: its output fields by name, as attributes and as items.
 
     Attributes
     ----------
@@ -64,9 +65,8 @@ class Result:
     def __iter__(self) -> Iterator[str]:
         return iter(self.output)
 
-    def keys(self) -> list[str]:
-        """Return the output fields' names, so that ``dict(result)`` works."""
-        return list(self.output)
+    def __len__(self) -> int:
+        return len(self.output)
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in self.output.items())
