@@ -86,7 +86,7 @@ class Beacon:
         decoded = {name: params[name] for name in self._space}
         for name, variable in self._space.items():
             if isinstance(variable, Float) and variable.step is not None:
-                decoded[name] = variable.low + decoded[name] * variable.step
+                decoded[name] = variable.at_step(decoded[name])
         return decoded
 
 

@@ -104,7 +104,7 @@ class Float:
     def sample(self, rng: random.Random) -> float:
         """Draw a value, uniform on its scale."""
         if self.step is not None:
-            return self.low + rng.randrange(self._n_steps + 1) * self.step
+            return self.at_step(rng.randrange(self._n_steps + 1))
         return self._at(rng.random())
 
     def grid(self, resolution: int) -> list[Scalar]:
@@ -126,7 +126,12 @@ class Float:
     def _on_step(self, value: float) -> float:
         if self.step is None:
             return value
-        return self.low + min(self._n_steps, round((value - self.low) / self.step)) * self.step
+        return self.at_step(min(self._n_steps, round((value - self.low) / self.step)))
+
+    def at_step(self, k: int) -> float:
+        """Return ``low + k * step``, which rounding must not carry past `high`."""
+        assert self.step is not None
+        return min(self.high, self.low + k * self.step)
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,12 @@ def chromium() -> str:
     """Find a Chromium; without one the tests are skipped, or fail where one is required."""
     missing = [name for name in ("playwright", "jupyterlab") if importlib.util.find_spec(name) is None]
     if not missing:
-        from lab import find_chromium
+        from lab import driver_runs, find_chromium
 
         path = find_chromium()
-        if path is not None:
+        if path is not None and driver_runs():
             return path
-        missing = ["chromium"]
+        missing = ["chromium"] if path is None else ["the libraries of Playwright's driver (libatomic1)"]
     reason = f"the browser tests need {' and '.join(missing)}"
     if os.environ.get("DSPEX_REQUIRE_BROWSER") == "1":
         pytest.fail(f"{reason}, and DSPEX_REQUIRE_BROWSER=1 says that they must run")

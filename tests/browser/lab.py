@@ -51,6 +51,14 @@ _LAB_SETTINGS = {
 _workspaces = itertools.count()
 
 
+def driver_runs() -> bool:
+    """Whether Playwright's own node starts; a lean Debian lacks a library of it."""
+    from playwright._impl._driver import compute_driver_executable
+
+    node, _ = compute_driver_executable()
+    return subprocess.run([node, "--version"], capture_output=True, check=False).returncode == 0
+
+
 def find_chromium() -> str | None:
     """Return the path of a Chromium on this machine, or None."""
     found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))

@@ -41,7 +41,7 @@ study = dx.optimize(Triage, space=space, trainset=task.train, valset=task.dev, m
 
 
 class RunView:
-    """A study's live view in a cell's output, as its reader sees it: see dspex/notebook/static/run_view.js."""
+    """A study's live view in a cell's output, as its reader sees it: see dspex/notebook/static/run_view.mjs."""
 
     def __init__(self, notebook: NotebookPage, cell: int) -> None:
         self._notebook = notebook

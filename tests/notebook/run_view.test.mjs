@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 
-import * as view from "../../dspex/notebook/static/run_view.js";
+import * as view from "../../dspex/notebook/static/run_view.mjs";
 
 const status = {
   state: "running", reason: "", planned: 4, best: 1, default: 0.5, cost_usd: 0.01234, elapsed_s: 75,

@@ -35,7 +35,7 @@ class RunView(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget is untype
         Called when the user presses Cancel, on whichever thread the kernel answers messages.
     """
 
-    _esm = _STATIC / "run_view.js"
+    _esm = _STATIC / "run_view.mjs"
     _css = _STATIC / "dspex.css"
     # The trait holds the function that reads the snapshot: the state is always today's, and setting
     # points costs no message.
@@ -110,7 +110,7 @@ def delta(full: Message, *, start: int) -> Message:
 
 
 def _row(point: Point) -> list[Any]:
-    """Give a point as a short list; `point` in run_view.js reads it."""
+    """Give a point as a short list; `point` in run_view.mjs reads it."""
     return [
         point.number,
         _finite(point.score),
