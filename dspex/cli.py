@@ -187,9 +187,9 @@ def _print_study(study: Study) -> None:
     if study.baseline is not None:
         print(f"before     {study.baseline.score:.3f} on {study.baseline.n_examples} examples")
     print(f"after      {study.best.score:.3f}  with {json.dumps(dict(study.best.configuration))}")
-    print(
-        f"spent      ${study.usage.cost_usd:.4f} on {study.usage.calls} calls in {len(study.trials)} trials"
-    )
+    simulated = " (simulated)" if study.is_simulated else ""
+    spent = study.usage
+    print(f"spent      ${spent.cost_usd:.4f}{simulated} on {spent.calls} calls in {len(study.trials)} trials")
 
 
 class _Progress:

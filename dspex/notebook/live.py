@@ -76,7 +76,6 @@ class Shown:
         self._handle: Handle | None = None
         self._stop_listening: Callable[[], None] | None = None
         self._lock = threading.Lock()
-        self._is_simulated = _is_simulated(study)
         self._data, self._data_at = self._read(), clock()
         self._running: tuple[int, int, int] | None = None  # number, examples done, of how many
         self._running_since = clock()
@@ -196,7 +195,7 @@ class Shown:
         return self._data
 
     def _read(self) -> run_plot.RunData:
-        return run_plot.run_data(self._study, is_simulated=self._is_simulated)
+        return run_plot.run_data(self._study)
 
 
 class Publisher:
@@ -232,13 +231,6 @@ def _ticked(shown: Shown) -> bool:
         return shown.context.run(shown.tick)
     except Exception:  # noqa: BLE001  # logged below; one display that fails must not stop the others
         _log.exception("a study is no longer shown live")
-        return False
-
-
-def _is_simulated(study: Study) -> bool:
-    try:
-        return run_plot.models_are_simulated(study)
-    except Exception:  # noqa: BLE001  # the program cannot even be copied; its study says so itself
         return False
 
 

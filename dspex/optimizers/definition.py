@@ -91,6 +91,8 @@ class Definition:
     budget: Budget
     seed: int
     identity: Mapping[str, Any]
+    models: Sequence[str]
+    """Every model that it may ask, by name."""
 
 
 def define(
@@ -144,6 +146,7 @@ def define(
         optimizer=optimizer,
         budget=budget or Budget(),
         seed=seed,
+        models=_models(space, program, lm, default_lm),
         identity={
             "program": program_bridge.text_key(program),
             "space": space.key,
@@ -168,6 +171,14 @@ def _check_space(space: Space, program: dspy.Module, lm: Callable[[Any], dspy.Ba
     if "model" in space:
         for label in space["model"].grid(1):
             lm(space["model"].resolve(label))
+
+
+def _models(
+    space: Space, program: dspy.Module, lm: Callable[[Any], dspy.BaseLM], default_lm: dspy.BaseLM
+) -> list[str]:
+    if "model" in space:
+        return [lm(space["model"].resolve(label)).model for label in space["model"].grid(1)]
+    return program_bridge.models_of(program) or [default_lm.model]
 
 
 def _split(

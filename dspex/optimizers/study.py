@@ -88,9 +88,16 @@ class Study:
         self._thread.start()
         return self
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether every model it asks is one of the sandbox's."""
+        return all(model.startswith("sandbox/") for model in self.definition.models)
+
     def __repr__(self) -> str:
         best, baseline = self._best(), self.baseline
         parts = [f"{self.state}", f"{len(self._trials)} trials"]
+        if self.is_simulated:
+            parts.insert(0, "simulated")
         if baseline is not None:
             parts.append(f"default {baseline.score:.3f}")
         if best is not None:

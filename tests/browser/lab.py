@@ -42,7 +42,14 @@ _CHROMIUM_ARGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
 _LAB_CONFIG = {
-    "ServerApp": {"ip": "127.0.0.1", "port": 0, "open_browser": False, "allow_root": True},
+    "ServerApp": {
+        "ip": "127.0.0.1",
+        "port": 0,
+        "open_browser": False,
+        "allow_root": True,
+        "shutdown_no_activity_timeout": 600,  # a test that was killed could not end it
+    },
+    "MappingKernelManager": {"cull_idle_timeout": 600},
     "LabApp": {"expose_app_in_browser": True, "news_url": None, "extension_manager": "readonly"},
 }
 _LAB_SETTINGS = {

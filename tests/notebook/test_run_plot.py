@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import re
@@ -59,14 +60,10 @@ def test_best_so_far_rises_over_the_search_and_leaves_finalists_out(data):
 
 def test_only_the_sandbox_is_called_simulated(study):
     """A study is simulated if every model it may ask is, the space's or the program's own."""
-
-    def with_space(**variables):
-        definition = dataclasses.replace(study.definition, space=dx.Space(**variables))
-        return type("Other", (), {"definition": definition})()
-
-    assert run.models_are_simulated(study)
-    assert run.models_are_simulated(with_space(model=dx.Model(["sandbox/small", "sandbox/large"])))
-    assert not run.models_are_simulated(with_space(model=dx.Model(["sandbox/small", "openai/gpt-4o-mini"])))
+    assert run.run_data(study).is_simulated
+    other = copy.copy(study)
+    other.definition = dataclasses.replace(study.definition, models=["sandbox/small", "openai/gpt-4o-mini"])
+    assert not run.run_data(other).is_simulated
 
 
 def test_picture_shows_every_trial_and_names_its_axes(data):

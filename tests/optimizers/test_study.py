@@ -259,7 +259,7 @@ def test_resuming_another_search_says_what_differs():
 def test_its_repr_tells_how_it_stands():
     """A terminal sees state, trials, scores and money."""
     study = begin(budget=dx.Budget(trials=2), name="shown").wait()
-    assert repr(study).startswith("<Study shown: finished, ")
+    assert repr(study).startswith("<Study shown: simulated, finished, ")
     assert f"best {study.best.score:.3f}" in repr(study)
 
 

@@ -84,14 +84,8 @@ class RunData:
         return ", ".join(parts)
 
 
-def run_data(study: Study, *, is_simulated: bool | None = None) -> RunData:
-    """Read what is drawn off a study, running or not.
-
-    Parameters
-    ----------
-    is_simulated
-        Whether the sandbox answers; None looks it up, which copies the program once.
-    """
+def run_data(study: Study) -> RunData:
+    """Read what is drawn off a study, running or not."""
     variables = tuple(study.definition.space)
     points = tuple(_point(trial, variables) for trial in study.finished_trials)
     baseline = study.baseline
@@ -106,24 +100,13 @@ def run_data(study: Study, *, is_simulated: bool | None = None) -> RunData:
         planned_trials=study.definition.budget.trials,
         cost_usd=study.usage.cost_usd,
         elapsed_s=elapsed_s(study.finished_trials),
-        is_simulated=models_are_simulated(study) if is_simulated is None else is_simulated,
+        is_simulated=study.is_simulated,
     )
 
 
 def elapsed_s(trials: Iterable[Trial]) -> float:
     """Add up how long trials took, in seconds."""
     return sum(trial.finished_at - trial.started_at for trial in trials)
-
-
-def models_are_simulated(study: Study) -> bool:
-    """Whether every model that the study asks is one of the sandbox's."""
-    definition = study.definition
-    if "model" in definition.space:
-        names = [str(label) for label in definition.space["model"].grid(1)]
-    else:
-        program = definition.bind(definition.space.default())
-        names = [(each.lm or definition.default_lm).model for each in program.predictors()]
-    return all(name.startswith("sandbox/") for name in names)
 
 
 def drawable(points: Sequence[Point]) -> list[Point]:
