@@ -42,15 +42,7 @@ _FINALISTS = 3
 
 
 class Study:
-    """A running or finished search. Made by `dspex.optimize`.
-
-    Attributes
-    ----------
-    name
-        What the store and `dspex.runs()` call it.
-    program
-        The best program found so far: a plain `dspy.Module` that runs without dspex.
-    """
+    """A running or finished search, under the name that the store and `dspex.runs()` know. Made by `dspex.optimize`."""
 
     def __init__(
         self,
@@ -228,7 +220,7 @@ class Study:
 
     @property
     def program(self) -> dspy.Module:
-        """The best program found so far."""
+        """The best program found so far: a plain `dspy.Module`, which runs without dspex."""
         return self.definition.bind(self.best.configuration)
 
     @property
