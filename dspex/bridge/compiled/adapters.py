@@ -1,0 +1,242 @@
+"""Drop-ins for DSPy's Chat, JSON and XML adapters, through plans.
+
+They carry DSPy's names, because streaming looks an adapter up by the name of its class. Whatever a plan was
+not proven for (a version, a type, a subclass with texts of its own) and whatever fails runs through DSPy's
+own code instead, so that its result or its exception is DSPy's.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import dspy
+from dspy.dsp.utils.settings import main_thread_config, thread_local_overrides
+from dspy.utils.callback import with_callbacks
+
+from dspex.bridge.compiled.chat import ChatPlan
+from dspex.bridge.compiled.jsonish import JsonPlan, response_format
+from dspex.bridge.compiled.plan import Entry, Plan, Plans, asking, watched
+from dspex.bridge.compiled.values import UnprovenError
+from dspex.bridge.compiled.xml import XmlPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Messages = list[dict[str, Any]]
+
+_HOOKS = frozenset(
+    {
+        "_elements_to_value", "_get_history_field_name", "_group_children", "_schema_to_xml", "_uses_nested_xml",
+        "_value_to_xml", "_xml_schema", "format_assistant_message_content", "format_conversation_history",
+        "format_demos", "format_field_description", "format_field_structure", "format_field_with_value",
+        "format_system_message", "format_task_description", "format_user_message_content",
+        "user_message_output_requirements",
+    }
+)  # fmt: skip
+"""What a subclass or an instance may define to write other texts than DSPy's."""
+
+
+class _Compiled:
+    """What the three adapters share; it stands before DSPy's adapter among their bases."""
+
+    plans: Plans
+    is_compiled: bool = True
+    _fast_format: Any = None
+    _observed_format: Any = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        own = cls.__mro__[: cls.__mro__.index(_Compiled)]
+        roots = [base for base in own if "plans" in base.__dict__]
+        if roots:  # a user's subclass: what stands before ours among its bases decides
+            before = own[: own.index(roots[0])]
+            cls.is_compiled = not any(_HOOKS & vars(base).keys() for base in before)
+            # DSPy wraps `format` and `parse` of every subclass, to report their calls once more.
+            for name in ("format", "parse"):
+                if getattr(cls, name) is getattr(cls, f"_fast_{name}"):
+                    setattr(cls, name, getattr(cls, f"_observed_{name}"))
+        super().__init_subclass__(**kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _HOOKS:
+            self.__dict__["is_compiled"] = False
+        super().__setattr__(name, value)
+
+    def _entry(self, signature: Any) -> Entry | None:
+        return self.plans.entry(signature) if self.is_compiled else None
+
+    def _plan(self, signature: Any) -> Plan | None:
+        return self.plans.find(signature) if self.is_compiled else None
+
+    def _make_json_adapter_fallback(self) -> dspy.JSONAdapter:
+        return JSONAdapter(
+            use_native_function_calling=self.use_native_function_calling,  # type: ignore[attr-defined]  # DSPy's
+            parallel_tool_calls=self.parallel_tool_calls,  # type: ignore[attr-defined]  # DSPy's
+        )
+
+    def format_system_message(self, signature: Any) -> str:
+        """Write the system message."""
+        plan = self._plan(signature)
+        if plan is not None and plan.system is not None:
+            return plan.system
+        return super().format_system_message(signature)  # type: ignore[misc,no-any-return]  # DSPy's adapter follows
+
+    def format_user_message_content(
+        self, signature: Any, inputs: Any, prefix: str = "", suffix: str = "", main_request: bool = False
+    ) -> str:
+        """Write a user message."""
+        plan = self._plan(signature) if suffix == "" else None
+        if plan is not None:
+            try:
+                return plan.user(inputs, prefix, plan.requirements if main_request else None)
+            except Exception:  # noqa: BLE001, S110  # DSPy says below what is wrong, in its own words
+                pass
+        written: str = super().format_user_message_content(signature, inputs, prefix, suffix, main_request)  # type: ignore[misc]  # as above
+        return written
+
+    def format_assistant_message_content(
+        self, signature: Any, outputs: Any, missing_field_message: str | None = None
+    ) -> str:
+        """Write an assistant message."""
+        plan = self._plan(signature)
+        if plan is not None:
+            try:
+                return plan.assistant(outputs, missing_field_message)
+            except Exception:  # noqa: BLE001, S110  # as above
+                pass
+        written: str = super().format_assistant_message_content(signature, outputs, missing_field_message)  # type: ignore[misc]  # as above
+        return written
+
+
+class ChatAdapter(_Compiled, dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped
+    """`dspy.ChatAdapter`, the same to the byte, with everything prepared that does not depend on values."""
+
+
+class JSONAdapter(_Compiled, dspy.JSONAdapter):  # type: ignore[misc]  # DSPy is untyped
+    """`dspy.JSONAdapter`, the same to the byte, with everything prepared that does not depend on values."""
+
+    def _prepare_response_format(self, lm: Any, lm_kwargs: dict[str, Any], signature: Any) -> None:
+        entry = self._entry(signature)
+        plan = None if entry is None else entry.plan
+        if entry is None or not isinstance(plan, JsonPlan) or "response_format" not in lm.supported_params:
+            super()._prepare_response_format(lm, lm_kwargs, signature)
+            return
+        tools_as_text = plan.has_tool_calls and not self.use_native_function_calling
+        if plan.is_open_ended or tools_as_text or not lm.supports_response_schema:
+            lm_kwargs["response_format"] = {"type": "json_object"}
+            return
+        try:
+            found = response_format(entry, signature, self.use_native_function_calling)
+        except Exception:  # noqa: BLE001  # DSPy meets it again, and says or does what it does about it
+            super()._prepare_response_format(lm, lm_kwargs, signature)
+            return
+        lm_kwargs["response_format"] = found
+
+
+class XMLAdapter(_Compiled, dspy.XMLAdapter):  # type: ignore[misc]  # DSPy is untyped
+    """`dspy.XMLAdapter`, the same to the byte, with everything prepared that does not depend on values."""
+
+
+def _messages(adapter: Any, entry: Entry, signature: Any, demos: Any, inputs: Any) -> Messages:
+    plan = entry.plan
+    if plan is None or (demos and type(demos) is not list and type(demos) is not tuple):
+        raise UnprovenError
+    if type(inputs) is not dict:
+        inputs = dict(inputs)
+    if plan.history is not None:
+        return _with_history(adapter, entry, signature, demos, inputs)
+    system = plan.system
+    if system is None:
+        system = adapter.format_system_message(signature)
+    messages = [{"role": "system", "content": system}]
+    if demos:
+        messages += plan.demo_messages(demos)
+    content = plan.request(inputs)
+    if content:
+        messages.append(asking(content))
+    return messages
+
+
+def _with_history(adapter: Any, entry: Entry, signature: Any, demos: Any, inputs: dict[str, Any]) -> Messages:
+    """Write a conversation; DSPy writes its turns, through the plan of the signature without its history."""
+    plan = entry.plan
+    assert plan is not None
+    if entry.without_history is None:
+        entry.without_history = signature.delete(plan.history)
+    rest = entry.without_history
+    inputs = dict(inputs)
+    turns = adapter.format_conversation_history(rest, plan.history, inputs)
+    messages = [{"role": "system", "content": adapter.format_system_message(signature)}]
+    messages += plan.demo_messages(demos)
+    messages += [asking(turn["content"]) if turn["role"] == "user" else turn for turn in turns]
+    content = adapter.format_user_message_content(rest, inputs, main_request=True)
+    if content:
+        messages.append(asking(content))
+    return messages
+
+
+def _install(cls: Any, stock: Any, plans: Plans) -> None:
+    """Give an adapter its `format` and `parse`.
+
+    They are set on the finished class, past DSPy's wrapping: the fast ones look for callbacks themselves, and
+    where there are any, the observed ones report to them exactly as often, and with the same, as DSPy's own.
+    """
+    stock_format, stock_parse = inspect.unwrap(stock.format), inspect.unwrap(stock.parse)
+    entries, find = plans.entries, plans.entry
+
+    def plain_format(self: Any, signature: Any, demos: Any, inputs: Any) -> Messages:
+        entry = find(signature) if self.is_compiled else None
+        if entry is not None:
+            try:
+                return _messages(self, entry, signature, demos, inputs)
+            except Exception:  # noqa: BLE001, S110  # DSPy says below what is wrong, in its own words
+                pass
+        found: Messages = stock_format(self, signature, demos, inputs)
+        return found
+
+    def plain_parse(self: Any, signature: Any, completion: str) -> dict[str, Any]:
+        plan = find(signature) if self.is_compiled else None
+        if plan is not None and plan.plan is not None:
+            try:
+                return plan.plan.parse(signature, completion)
+            except Exception:  # noqa: BLE001, S110  # as above
+                pass
+        found: dict[str, Any] = stock_parse(self, signature, completion)
+        return found
+
+    observed_format = _observed(plain_format, "format", stock.format)
+    observed_parse = _observed(plain_parse, "parse", stock.parse)
+
+    def fast_format(self: Any, signature: Any, demos: Any, inputs: Any) -> Messages:
+        scope = thread_local_overrides.get()
+        if (scope["callbacks"] if "callbacks" in scope else main_thread_config["callbacks"]) or self.callbacks:
+            return observed_format(self, signature, demos, inputs)  # type: ignore[no-any-return]  # DSPy is untyped
+        return plain_format(self, signature, demos, inputs)
+
+    def fast_parse(self: Any, signature: Any, completion: str) -> dict[str, Any]:
+        scope = thread_local_overrides.get()
+        if (scope["callbacks"] if "callbacks" in scope else main_thread_config["callbacks"]) or self.callbacks:
+            return observed_parse(self, signature, completion)  # type: ignore[no-any-return]  # DSPy is untyped
+        return plain_parse(self, signature, completion)
+
+    cls.plans = plans
+    cls._fast_format, cls._fast_parse = fast_format, fast_parse
+    cls._observed_format, cls._observed_parse = observed_format, observed_parse
+    cls.format, cls.parse = fast_format, fast_parse
+    for function, name in ((fast_format, "format"), (fast_parse, "parse")):
+        function.__name__, function.__qualname__ = name, f"{cls.__name__}.{name}"
+        function.__doc__ = getattr(stock, name).__doc__
+
+
+def _observed(plain: Callable[..., Any], name: str, stock_method: Any) -> Callable[..., Any]:
+    """Wrap a method as many times as DSPy wrapped its own: so often it reports one call."""
+    plain.__name__ = name
+    while hasattr(stock_method, "__wrapped__"):
+        plain = with_callbacks(plain)
+        stock_method = stock_method.__wrapped__
+    return plain
+
+
+_install(ChatAdapter, dspy.ChatAdapter, Plans(ChatPlan))
+_install(JSONAdapter, dspy.JSONAdapter, Plans(JsonPlan))
+_install(XMLAdapter, dspy.XMLAdapter, Plans(XmlPlan))
