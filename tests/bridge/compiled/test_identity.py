@@ -1,0 +1,128 @@
+"""The compiled adapters and DSPy's own, side by side: same messages, same values, same exceptions."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import logging
+import math
+import os
+import random
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import dspex  # noqa: F401  # before dspy, which may bring IPython along
+import dspy
+import pytest
+
+from dspex.adapters import ChatAdapter, JSONAdapter, XMLAdapter
+
+HERE = Path(__file__).parent
+_spec = importlib.util.spec_from_file_location("compiled_cases", HERE / "cases.py")
+cases = importlib.util.module_from_spec(_spec)
+sys.modules["compiled_cases"] = cases
+_spec.loader.exec_module(cases)
+
+PAIRS = [(dspy.ChatAdapter, ChatAdapter), (dspy.JSONAdapter, JSONAdapter), (dspy.XMLAdapter, XMLAdapter)]
+CASES = int(os.environ.get("DSPEX_IDENTITY_CASES", "1500"))
+SEED = int(os.environ.get("DSPEX_IDENTITY_SEED", "20240131"))
+CORPUS = json.loads((HERE / "corpus.json").read_text())
+
+
+def outcome(call) -> tuple[Any, ...]:
+    """What a call gave: its value, or its exception as type and text."""
+    try:
+        return ("value", call())
+    except Exception as error:
+        try:
+            said = str(error)
+        except Exception:
+            said = "?"
+        return ("error", type(error), said)
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """Equal in value, type and order, all the way down; nan is itself."""
+    if type(ours) is not type(theirs):
+        return False
+    if isinstance(theirs, float):
+        return ours == theirs and math.copysign(1, ours) == math.copysign(1, theirs) or (ours != ours and theirs != theirs)
+    if isinstance(theirs, dict):
+        return list(ours) == list(theirs) and all(same(ours[key], theirs[key]) for key in theirs)
+    if isinstance(theirs, (list, tuple)):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    if hasattr(theirs, "model_fields_set"):
+        return same(ours.__dict__, theirs.__dict__) and ours.model_fields_set == theirs.model_fields_set
+    if isinstance(theirs, cases.Odd | cases.Broken):
+        return True
+    return bool(ours == theirs)
+
+
+def check(seed: int) -> None:
+    """Compare one random signature under all three adapters."""
+    rng = random.Random(seed)
+    made = cases.signature(rng)
+    inputs, demos = cases.inputs(rng, made), cases.demos(rng, made)
+    for stock_class, our_class in PAIRS:
+        native = rng.random() < 0.3
+        stock, ours = stock_class(use_native_function_calling=native), our_class(use_native_function_calling=native)
+        told = f"DSPEX case {seed} {stock_class.__name__}"
+        theirs = outcome(lambda: stock.format(made, demos, inputs))
+        for again in range(3):  # the third time demos are remembered
+            found = outcome(lambda: ours.format(made, demos, inputs))
+            assert same(found, theirs), f"{told}: format, time {again}\n{found}\n{theirs}"
+        for _ in range(3):
+            text = cases.completion(rng, made, stock)
+            theirs = outcome(lambda: stock.parse(made, text))
+            found = outcome(lambda: ours.parse(made, text))
+            assert same(found, theirs), f"{told}: parse {text!r}\n{found}\n{theirs}"
+        if demos:
+            mutate(rng, demos)
+            theirs = outcome(lambda: stock.format(made, demos, inputs))
+            found = outcome(lambda: ours.format(made, demos, inputs))
+            assert same(found, theirs), f"{told}: changed demos\n{found}\n{theirs}"
+
+
+def mutate(rng: random.Random, demos: list[Any]) -> None:
+    """Change something within a demo."""
+    demo = rng.choice(demos)
+    names = list(demo.keys())
+    if not names:
+        return
+    name = rng.choice(names)
+    value = demo[name]
+    if isinstance(value, list) and rng.random() < 0.7:
+        value.append(cases.text(rng))
+    elif isinstance(value, cases.Point):
+        value.x += 1
+    elif isinstance(value, bool | int | float) and rng.random() < 0.5:
+        demo[name] = rng.choice([float(value) if abs(value) < 1e9 else 1.0, bool(value), str(value) if abs(value) < 1e9 else "1"])
+    else:
+        demo[name] = cases.anything(rng)
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """Neither the logs nor the warnings of odd values are what is compared."""
+    logging.disable(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("seed", CORPUS)
+def test_what_once_differed_stays_the_same(seed):
+    """Every case that ever failed is replayed first."""
+    check(seed)
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("part", range(4))
+def test_random_signatures_values_and_completions(part):
+    """Random signatures, values, demos and completions give what DSPy gives, to the byte."""
+    for k in range(part, CASES, 4):
+        check(SEED * 1_000_003 + k)
