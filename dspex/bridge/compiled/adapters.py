@@ -11,12 +11,13 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 import dspy
+from dspy.adapters._legacy_type_markers import _expand_legacy_custom_type_markers_in_chat_message as _expanded
 from dspy.dsp.utils.settings import main_thread_config, thread_local_overrides
 from dspy.utils.callback import with_callbacks
 
 from dspex.bridge.compiled.chat import ChatPlan
 from dspex.bridge.compiled.jsonish import JsonPlan, response_format
-from dspex.bridge.compiled.plan import Entry, Plan, Plans, asking, watched
+from dspex.bridge.compiled.plan import MARKER, Entry, Plan, Plans, asking
 from dspex.bridge.compiled.values import UnprovenError
 from dspex.bridge.compiled.xml import XmlPlan
 
@@ -181,40 +182,19 @@ def _install(cls: Any, stock: Any, plans: Plans) -> None:
     They are set on the finished class, past DSPy's wrapping: the fast ones look for callbacks themselves, and
     where there are any, the observed ones report to them exactly as often, and with the same, as DSPy's own.
     """
-    stock_format, stock_parse = inspect.unwrap(stock.format), inspect.unwrap(stock.parse)
-    entries, find = plans.entries, plans.entry
-
-    def plain_format(self: Any, signature: Any, demos: Any, inputs: Any) -> Messages:
-        entry = find(signature) if self.is_compiled else None
-        if entry is not None:
-            try:
-                return _messages(self, entry, signature, demos, inputs)
-            except Exception:  # noqa: BLE001, S110  # DSPy says below what is wrong, in its own words
-                pass
-        found: Messages = stock_format(self, signature, demos, inputs)
-        return found
-
-    def plain_parse(self: Any, signature: Any, completion: str) -> dict[str, Any]:
-        plan = find(signature) if self.is_compiled else None
-        if plan is not None and plan.plan is not None:
-            try:
-                return plan.plan.parse(signature, completion)
-            except Exception:  # noqa: BLE001, S110  # as above
-                pass
-        found: dict[str, Any] = stock_parse(self, signature, completion)
-        return found
-
+    plain_format, plain_parse = _plain(plans, inspect.unwrap(stock.format), inspect.unwrap(stock.parse))
     observed_format = _observed(plain_format, "format", stock.format)
     observed_parse = _observed(plain_parse, "parse", stock.parse)
+    scope_of = thread_local_overrides.get
 
     def fast_format(self: Any, signature: Any, demos: Any, inputs: Any) -> Messages:
-        scope = thread_local_overrides.get()
+        scope = scope_of()
         if (scope["callbacks"] if "callbacks" in scope else main_thread_config["callbacks"]) or self.callbacks:
             return observed_format(self, signature, demos, inputs)  # type: ignore[no-any-return]  # DSPy is untyped
         return plain_format(self, signature, demos, inputs)
 
     def fast_parse(self: Any, signature: Any, completion: str) -> dict[str, Any]:
-        scope = thread_local_overrides.get()
+        scope = scope_of()
         if (scope["callbacks"] if "callbacks" in scope else main_thread_config["callbacks"]) or self.callbacks:
             return observed_parse(self, signature, completion)  # type: ignore[no-any-return]  # DSPy is untyped
         return plain_parse(self, signature, completion)
@@ -226,6 +206,47 @@ def _install(cls: Any, stock: Any, plans: Plans) -> None:
     for function, name in ((fast_format, "format"), (fast_parse, "parse")):
         function.__name__, function.__qualname__ = name, f"{cls.__name__}.{name}"
         function.__doc__ = getattr(stock, name).__doc__
+
+
+def _plain(
+    plans: Plans, stock_format: Callable[..., Messages], stock_parse: Callable[..., dict[str, Any]]
+) -> tuple[Callable[..., Messages], Callable[..., dict[str, Any]]]:
+    """Make the methods without their callbacks. Written out rather than divided: every call of a user's passes here."""
+    entry_of, entries = plans.entries.get, plans
+
+    def plain_format(self: Any, signature: Any, demos: Any, inputs: Any) -> Messages:
+        entry = entry_of(id(signature))
+        if entry is None or not entry.fits(signature):
+            entry = entries.entry(signature)
+        if entry is None or not self.is_compiled:
+            return stock_format(self, signature, demos, inputs)
+        try:
+            if entry.is_simple and type(inputs) is dict and type(demos) is list:
+                plan = entry.plan
+                messages = [{"role": "system", "content": plan.system}]
+                if demos:
+                    messages += plan.demo_messages(demos)
+                content = plan.request(inputs)
+                if content:
+                    message = {"role": "user", "content": content}
+                    messages.append(_expanded(message) if MARKER in content else message)
+                return messages
+            return _messages(self, entry, signature, demos, inputs)
+        except Exception:  # noqa: BLE001  # DSPy says what is wrong, in its own words
+            return stock_format(self, signature, demos, inputs)
+
+    def plain_parse(self: Any, signature: Any, completion: str) -> dict[str, Any]:
+        entry = entry_of(id(signature))
+        if entry is None or not entry.fits(signature):
+            entry = entries.entry(signature)
+        if entry is None or not self.is_compiled:
+            return stock_parse(self, signature, completion)
+        try:
+            return entry.plan.parse(signature, completion)
+        except Exception:  # noqa: BLE001  # as above
+            return stock_parse(self, signature, completion)
+
+    return plain_format, plain_parse
 
 
 def _observed(plain: Callable[..., Any], name: str, stock_method: Any) -> Callable[..., Any]:

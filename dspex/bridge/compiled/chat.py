@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _COMPLETED = "\n\n[[ ## completed ## ]]\n"
 _header = re.compile(r"\[\[ ## (\w+) ## \]\]").match
 _OPENING, _CLOSING = "[[ ## ", " ## ]]"
+_LINE_OPENING = f"\n{_OPENING}"
 
 
 def headed(name: str, info: Any) -> Slot:
@@ -68,42 +69,51 @@ class ChatPlan(Plan):
         readers, words = self.readers, self.words
         # All of Python's line ends become plain ones, as joining the lines again makes them.
         text = "\n".join(completion.splitlines())
+        sections = f"\n{text}".split(_LINE_OPENING)
+        fields: dict[str, Any] = {}
+        if text.count(_OPENING) + 1 != len(sections):
+            return self.completed(signature, self._searched(text))  # a header that starts no line
+        del sections[0]
+        for section in sections:
+            name, close, value = section.partition(_CLOSING)
+            if value and value[0] != "\n":
+                return self.completed(signature, self._searched(text))  # a value beside its header
+            if name in words and close:
+                if name not in fields:
+                    fields[name] = readers[name](value.strip())
+            elif not close or not _is_word(name):
+                return self.completed(signature, self._searched(text))  # no header after all
+        return self.completed(signature, fields)
+
+    def _searched(self, text: str) -> dict[str, Any]:
+        """Read outputs whose headers are not each on a line of their own."""
+        readers, words = self.readers, self.words
         fields: dict[str, Any] = {}
         name, begin = None, 0
         place = text.find(_OPENING)
         while place >= 0:
             line = text.rfind("\n", 0, place) + 1
-            if line != place and text[line:place].strip():
-                place = text.find(_OPENING, place + 1)  # in the middle of a line it is part of a value
+            match = None if text[line:place].strip() else _header(text, place)
+            if match is None:
+                place = text.find(_OPENING, place + 1)  # part of a value
                 continue
-            close = text.find(_CLOSING, place + 6)
-            found = text[place + 6 : close] if close > 0 else ""
-            if found not in words:
-                match = _header(text, place)
-                if match is None:
-                    place = text.find(_OPENING, place + 1)
-                    continue
-                found = match[1]
             if name is not None and name not in fields:
                 fields[name] = readers[name](text[begin:line].strip())
-            begin = close + 6
-            # DSPy cuts an indented header's line by the header's length alone; rare enough to be left to it.
-            if line != place or (text[begin : begin + 1] not in ("\n", "")):
-                begin = _checked_line(text, line, place, begin)
-            name = found if found in words else None
+            begin = _checked_line(text, line, place, match.end())
+            name = match[1] if match[1] in words else None
             place = text.find(_OPENING, begin)
         if name is not None and name not in fields:
             fields[name] = readers[name](text[begin:].strip())
-        return self.completed(signature, fields)
+        return fields
 
 
 _is_word = re.compile(r"\w+").fullmatch
 
 
 def _checked_line(text: str, line: int, place: int, begin: int) -> int:
-    """Return where a value begins that shares the line with its header, if that is where DSPy begins it."""
+    """Return where a value begins that may share the line with its header, if that is where DSPy begins it."""
     if line != place:
-        raise UnprovenError
+        raise UnprovenError  # DSPy cuts an indented header's line by the header's length alone
     end = text.find("\n", begin)
     beside = text[begin:end].rstrip()
     if end >= 0 and beside and begin + len(beside) != end:

@@ -38,6 +38,7 @@ watched = attrgetter("annotation", "json_schema_extra")
 _INCOMPLETE = "This is an example of the task, though some input or output fields are not supplied."
 _NOT_SUPPLIED = "Not supplied for this particular example. "
 _FROZEN_LIMIT = 4
+_copied = dict.copy
 
 
 class Slot(NamedTuple):
@@ -112,7 +113,7 @@ class Plan:
         frozen = self._frozen.get(key)
         if frozen is not None:
             if frozen.still_holds(demos):
-                return list(map(dict.copy, frozen.messages))
+                return list(map(_copied, frozen.messages))
             self._frozen.pop(key, None)
         stores = [store_of(demo) for demo in demos]
         messages = self._written(stores)
@@ -128,7 +129,10 @@ class Plan:
         for store in stores:
             pair = self.pair(store)
             if pair is not None:
-                then += (asking(pair[0]), {"role": "assistant", "content": pair[1]})
+                content, answer = pair
+                message = {"role": "user", "content": content}
+                then.append(_expanded(message) if MARKER in content else message)
+                then.append({"role": "assistant", "content": answer})
             elif any(name in store for name in self.input_names) and any(
                 name in store for name in self.output_names
             ):
@@ -140,11 +144,13 @@ class Plan:
     def _freeze(self, key: int, stores: list[dict[str, Any]], messages: Messages) -> None:
         if not all(type(message["content"]) is str for message in messages):
             return  # images and the like are lists that a receiver may change
-        frozen = FrozenDemos.of(stores, list(map(dict.copy, messages)))
-        if frozen is not None:
-            while len(self._frozen) >= _FROZEN_LIMIT:
-                self._frozen.pop(next(iter(self._frozen)), None)
-            self._frozen[key] = frozen
+        try:
+            frozen = FrozenDemos(stores, list(map(_copied, messages)))
+        except Exception:  # noqa: BLE001  # a value that cannot be watched: these demos are written each time
+            return
+        while len(self._frozen) >= _FROZEN_LIMIT:
+            self._frozen.pop(next(iter(self._frozen)), None)
+        self._frozen[key] = frozen
 
     def completed(self, signature: type[dspy.Signature], fields: dict[str, Any]) -> dict[str, Any]:
         """Put what was read into the signature's order, with defaults for what may be missing."""
@@ -180,15 +186,18 @@ def _describes_itself(signature: type[dspy.Signature]) -> bool:
 class Entry:
     """A plan, and what its signature said when it was made. `plan` is None where DSPy must do the work."""
 
-    __slots__ = ("doc", "plan", "response_formats", "signature", "snapshot", "used", "without_history")
+    __slots__ = ("doc", "is_simple", "plan", "response_formats", "signature", "snapshot", "used", "without_history")
 
-    def __init__(self, signature: type[dspy.Signature], plan: Plan | None, forget: Callable[[Any], None]) -> None:
+    def __init__(
+        self, signature: type[dspy.Signature], plan: Plan | None, forget: Callable[[Any], None]
+    ) -> None:
         self.signature = weakref.ref(signature, forget)
         self.doc = signature.__doc__
         self.snapshot = [
             (info.annotation, dict(info.json_schema_extra or {})) for info in signature.model_fields.values()
         ]
         self.plan = plan
+        self.is_simple = plan is not None and plan.history is None and plan.system is not None
         self.used = True
         # Classes that DSPy derives anew for each call, kept with the class they come from.
         self.without_history: type[dspy.Signature] | None = None
@@ -196,6 +205,7 @@ class Entry:
 
     def fits(self, signature: type[dspy.Signature]) -> bool:
         """Whether this is still what the signature says."""
+        self.used = True
         return (
             self.signature() is signature
             and signature.__doc__ is self.doc
@@ -233,7 +243,6 @@ class Plans:
         """Return the plan of a signature with what belongs to this very class."""
         entry = self.entries.get(id(signature))
         if entry is not None and entry.fits(signature):
-            entry.used = True
             return entry
         if type(signature) is not SignatureMeta or dspy.__version__ not in PROVEN:
             return None
@@ -283,7 +292,13 @@ def _content(signature: type[dspy.Signature]) -> Any:
     Unions are equal in any order but are described in their own, hence the annotation's text beside it.
     """
     fields = tuple(
-        (name, info.annotation, repr(info.annotation), repr(info.metadata), tuple(info.json_schema_extra.items()))
+        (
+            name,
+            info.annotation,
+            repr(info.annotation),
+            repr(info.metadata),
+            tuple(info.json_schema_extra.items()),
+        )
         for name, info in signature.model_fields.items()
     )
     hash(fields)

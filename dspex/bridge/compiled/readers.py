@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Reader = Callable[[Any], Any]
 
 _decode = json.JSONDecoder().decode
+_scan = json.JSONDecoder().scan_once
 # Short enough that `int` and `float` agree with a JSON reader to the last bit.
 _is_int = re.compile(r"-?(?:0|[1-9][0-9]{0,14})", re.ASCII).fullmatch
 _is_number = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?", re.ASCII).fullmatch
@@ -81,7 +82,14 @@ def _candidate(text: str) -> Any:
 
 def _json_reader(validate: Reader) -> Reader:
     def read(value: Any) -> Any:
-        return validate(_candidate(value) if isinstance(value, str) else value)
+        if type(value) is not str:
+            return validate(_candidate(value) if isinstance(value, str) else value)
+        try:
+            found, end = _scan(value, 0)
+        except (StopIteration, ValueError):
+            found, end = "", -1
+        # Something around the value, or an empty text, is for the whole of the search.
+        return validate(_candidate(value) if end != len(value) or found == "" else found)
 
     return read
 
@@ -130,8 +138,8 @@ def _reasoning_reader(validate: Reader) -> Reader:
 
     def read(value: Any) -> Any:
         if type(value) is str and len(value) < _PROSE_LIMIT and not _may_hold_value(value):
-            if len(_nesting(value)) < _NESTING_LIMIT:
-                return validate(value)
+            is_shallow = len(_nesting(value)) < _NESTING_LIMIT
+            return validate(value) if is_shallow else read_any(value)
         return read_any(value)
 
     return read

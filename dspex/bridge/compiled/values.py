@@ -14,7 +14,7 @@ from dspy.adapters.utils import serialize_for_json
 from pydantic import TypeAdapter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _LIMIT = 512
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -25,17 +25,27 @@ class UnprovenError(Exception):
     """Something was met that was not proven to read the same; DSPy's own code takes over."""
 
 
-def _make_encoder() -> Callable[[Any], str]:
-    """Return ``json.dumps(..., ensure_ascii=False)`` without its set-up; what pydantic dumped has no cycles."""
+def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
+    """Return ``json.dumps(..., ensure_ascii=False)`` in pieces, without its set-up; a dump has no cycles to look for."""
     make = json.encoder.c_make_encoder  # type: ignore[attr-defined]  # CPython's own, absent elsewhere
     if make is None:
-        return _ENCODER.encode
-    parts = make(None, _ENCODER.default, _QUOTED, None, ": ", ", ", False, False, True)
-    join = "".join
-    return lambda value: join(parts(value, 0))
+        return lambda value, _: (_ENCODER.encode(value),)
+    made: Callable[[Any, int], Iterable[str]] = make(
+        None, _ENCODER.default, _QUOTED, None, ": ", ", ", False, False, True
+    )
+    return made
 
 
-to_json = _make_encoder()
+_pieces = _make_encoder()
+_join = "".join
+_ONLY_STR = {str}
+_DUMPED_AS_THEY_ARE = frozenset({bool, int, str, type(None)})
+
+
+def to_json(value: Any) -> str:
+    """Return JSON-like data as DSPy writes it."""
+    return _join(_pieces(value, 0))
+
 
 _serializers: dict[type, Any] = {}
 _writers: dict[type, Callable[[Any], str]] = {}
@@ -94,14 +104,18 @@ def writer_for(kind: type) -> Callable[[Any], str]:
     if serializer is None:
         return _write_plain
     to_python = serializer.to_python
+    is_list = kind is list
 
     def write(value: Any) -> str:
+        if is_list and set(map(type, value)) == _ONLY_STR:
+            return _join(_pieces(value, 0))  # its dump is itself
         try:
             dumped = to_python(value, mode="json", fallback=str)
         except Exception:  # noqa: BLE001  # as DSPy: what cannot be dumped is shown as it prints
             return str(value)
-        if isinstance(dumped, (dict, list)):
-            return to_json(dumped)
+        found = type(dumped)
+        if found is dict or found is list or isinstance(dumped, (dict, list)):
+            return _join(_pieces(dumped, 0))
         return str(dumped)
 
     if len(_writers) >= _LIMIT:
@@ -156,6 +170,8 @@ def indented_object(values: dict[str, Any]) -> str:
       "b": []
     }
     """
+    if _DUMPED_AS_THEY_ARE.issuperset(map(type, values.values())):
+        return _indented(values, "\n")
     return _indented(plain(values), "\n")
 
 
@@ -167,12 +183,17 @@ def _indented(value: Any, newline: str) -> str:
         if not value:
             return "{}"
         inner = newline + "  "
-        members = [f"{_key(key)}: {_indented(each, inner)}" for key, each in value.items()]
+        members = [
+            f"{_key(key)}: {_QUOTED(each) if type(each) is str else _indented(each, inner)}"
+            for key, each in value.items()
+        ]
         return f"{{{inner}{f',{inner}'.join(members)}{newline}}}"
     if kind is list:
         if not value:
             return "[]"
         inner = newline + "  "
+        if set(map(type, value)) == _ONLY_STR:
+            return f"[{inner}{f',{inner}'.join(map(_QUOTED, value))}{newline}]"
         return f"[{inner}{f',{inner}'.join([_indented(each, inner) for each in value])}{newline}]"
     if kind in (int, float, bool, type(None)):
         return to_json(value)

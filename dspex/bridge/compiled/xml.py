@@ -26,7 +26,9 @@ class XmlPlan(Plan):
     """What is fixed for one signature in the XML format."""
 
     def __init__(self, signature: type[dspy.Signature]) -> None:
-        self._outputs_of = {name: _output_writer(name, info) for name, info in signature.output_fields.items()}
+        self._outputs_of = {
+            name: _output_writer(name, info) for name, info in signature.output_fields.items()
+        }
         super().__init__(signature, dspy.XMLAdapter())
         self._schemas: dict[str, Any] = {}
 

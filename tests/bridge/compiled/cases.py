@@ -133,7 +133,20 @@ PIECES = [
     "2024-01-31", "(", ")", ":", "x: y", "- item", "# note", "u'x'", "b'x'",
 ]  # fmt: skip
 
-NAMES = ["question", "answer", "f0", "f1", "x", "reasoning", "context", "résumé", "a·b", "_ok", "completed", "Größe"]
+NAMES = [
+    "question",
+    "answer",
+    "f0",
+    "f1",
+    "x",
+    "reasoning",
+    "context",
+    "résumé",
+    "a·b",
+    "_ok",
+    "completed",
+    "Größe",
+]
 
 
 def text(rng: random.Random) -> str:
@@ -146,7 +159,24 @@ def text(rng: random.Random) -> str:
 def number(rng: random.Random) -> Any:
     """Draw a number, whole or not, small, huge, or none at all."""
     return rng.choice(
-        [0, 1, -1, 7, 2**63, -(10**40), 10**5000, 0.0, -0.0, 1.5, 1e16, 1e-7, 1e300, float("nan"), float("inf"), True]
+        [
+            0,
+            1,
+            -1,
+            7,
+            2**63,
+            -(10**40),
+            10**5000,
+            0.0,
+            -0.0,
+            1.5,
+            1e16,
+            1e-7,
+            1e300,
+            float("nan"),
+            float("inf"),
+            True,
+        ]
     )
 
 
@@ -222,7 +252,9 @@ def signature(rng: random.Random) -> type[dspy.Signature]:
         elif k >= inputs and rng.random() < 0.05:
             options["default_factory"] = list
         fields[names[k]] = (rng.choice(pool), make(**options))
-    instructions = rng.choice([None, "Answer.", text(rng) + "\n  " + text(rng), "\n\n    Do it.\n      Well.\n    "])
+    instructions = rng.choice(
+        [None, "Answer.", text(rng) + "\n  " + text(rng), "\n\n    Do it.\n      Well.\n    "]
+    )
     try:
         return dspy.Signature(fields, instructions)
     except Exception:
@@ -258,7 +290,11 @@ def demos(rng: random.Random, made: type[dspy.Signature]) -> list[Any]:
     found = []
     for _ in range(rng.choice([0, 0, 1, 2, 4])):
         values = turn(rng, made.fields, rng.choice([1.0, 1.0, 0.7]))
-        found.append(rng.choice([dict, dspy.Example, dspy.Example, dspy.Prediction])(**{k: v for k, v in values.items() if k != "self"}))
+        found.append(
+            rng.choice([dict, dspy.Example, dspy.Example, dspy.Prediction])(
+                **{k: v for k, v in values.items() if k != "self"}
+            )
+        )
     return found
 
 
@@ -273,7 +309,9 @@ def completion(rng: random.Random, made: type[dspy.Signature], adapter: Any) -> 
     if damage < 4:
         return written
     if damage == 4:
-        return written.replace("\n", rng.choice(["\r\n", "\r", "\x0b", "\x85", "\u2028", "\x1c", " \n", "\n  "]))
+        return written.replace(
+            "\n", rng.choice(["\r\n", "\r", "\x0b", "\x85", "\u2028", "\x1c", " \n", "\n  "])
+        )
     if damage == 5:
         return f"```json\n{written}\n```"
     if damage == 6:
@@ -292,7 +330,10 @@ def completion(rng: random.Random, made: type[dspy.Signature], adapter: Any) -> 
     if damage == 10:
         return json.dumps({name: jsonable(rng) for name in made.output_fields}, ensure_ascii=False)
     if damage == 11:
-        return "".join(f"<{name}>{rng.choice([text(rng), '<item>1</item><item>2</item>', '<x>3</x>', ''])}</{name}>\n" for name in made.output_fields)
+        return "".join(
+            f"<{name}>{rng.choice([text(rng), '<item>1</item><item>2</item>', '<x>3</x>', ''])}</{name}>\n"
+            for name in made.output_fields
+        )
     if damage == 12:
         return "\n".join(f"[[ ## {name} ## ]]\n{text(rng)}" for name in made.output_fields)
     if damage == 13:

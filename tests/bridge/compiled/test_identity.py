@@ -49,7 +49,11 @@ def same(ours: Any, theirs: Any) -> bool:
     if type(ours) is not type(theirs):
         return False
     if isinstance(theirs, float):
-        return ours == theirs and math.copysign(1, ours) == math.copysign(1, theirs) or (ours != ours and theirs != theirs)
+        return (
+            ours == theirs
+            and math.copysign(1, ours) == math.copysign(1, theirs)
+            or (ours != ours and theirs != theirs)
+        )
     if isinstance(theirs, dict):
         return list(ours) == list(theirs) and all(same(ours[key], theirs[key]) for key in theirs)
     if isinstance(theirs, (list, tuple)):
@@ -68,7 +72,10 @@ def check(seed: int) -> None:
     inputs, demos = cases.inputs(rng, made), cases.demos(rng, made)
     for stock_class, our_class in PAIRS:
         native = rng.random() < 0.3
-        stock, ours = stock_class(use_native_function_calling=native), our_class(use_native_function_calling=native)
+        stock, ours = (
+            stock_class(use_native_function_calling=native),
+            our_class(use_native_function_calling=native),
+        )
         told = f"DSPEX case {seed} {stock_class.__name__}"
         theirs = outcome(lambda: stock.format(made, demos, inputs))
         for again in range(3):  # the third time demos are remembered
@@ -99,7 +106,9 @@ def mutate(rng: random.Random, demos: list[Any]) -> None:
     elif isinstance(value, cases.Point):
         value.x += 1
     elif isinstance(value, bool | int | float) and rng.random() < 0.5:
-        demo[name] = rng.choice([float(value) if abs(value) < 1e9 else 1.0, bool(value), str(value) if abs(value) < 1e9 else "1"])
+        demo[name] = rng.choice(
+            [float(value) if abs(value) < 1e9 else 1.0, bool(value), str(value) if abs(value) < 1e9 else "1"]
+        )
     else:
         demo[name] = cases.anything(rng)
 
