@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import dspy
 from dspy.dsp.utils.settings import main_thread_config, thread_local_overrides
@@ -14,7 +14,7 @@ from dspex.errors import DefinitionError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TWINS: dict[type, type] = {
+_TWINS: dict[type, Any] = {
     dspy.ChatAdapter: ChatAdapter,
     dspy.JSONAdapter: JSONAdapter,
     dspy.XMLAdapter: XMLAdapter,
@@ -46,7 +46,7 @@ class Acceleration:
         if self.is_active:
             _configure(self.previous)
 
-    def __enter__(self) -> Acceleration:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

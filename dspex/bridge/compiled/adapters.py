@@ -7,6 +7,7 @@ own code instead, so that its result or its exception is DSPy's.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -75,12 +76,45 @@ class _Compiled:
             parallel_tool_calls=self.parallel_tool_calls,  # type: ignore[attr-defined]  # DSPy's
         )
 
+    def _call_preprocess(self, lm: Any, lm_kwargs: dict[str, Any], signature: Any, inputs: Any) -> Any:
+        plan = self._plan(signature)
+        is_native = self.use_native_function_calling  # type: ignore[attr-defined]  # DSPy's
+        if plan is None or plan.has_types or (is_native and plan.has_tool_calls):
+            return super()._call_preprocess(lm, lm_kwargs, signature, inputs)  # type: ignore[misc]  # as above
+        if not is_native:
+            for key in ("tools", "tool_choice", "parallel_tool_calls"):
+                lm_kwargs.pop(key, None)
+        return signature
+
+    def _call_postprocess(
+        self,
+        processed_signature: Any,
+        original_signature: Any,
+        outputs: Any,
+        lm: Any,
+        lm_kwargs: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        plan = self._plan(original_signature) if processed_signature is original_signature else None
+        # Plain texts of plain fields need nothing beyond being read.
+        if (
+            plan is None
+            or plan.has_types
+            or plan.has_tool_calls
+            or not all(type(each) is str and each for each in outputs)
+        ):
+            values: list[dict[str, Any]] = super()._call_postprocess(  # type: ignore[misc]  # as above
+                processed_signature, original_signature, outputs, lm, lm_kwargs
+            )
+            return values
+        return [plan.filled(original_signature, self.parse(processed_signature, text)) for text in outputs]  # type: ignore[attr-defined]  # as above
+
     def format_system_message(self, signature: Any) -> str:
         """Write the system message."""
         plan = self._plan(signature)
         if plan is not None and plan.system is not None:
             return plan.system
-        return super().format_system_message(signature)  # type: ignore[misc,no-any-return]  # DSPy's adapter follows
+        written: str = super().format_system_message(signature)  # type: ignore[misc]  # DSPy's adapter follows
+        return written
 
     def format_user_message_content(
         self, signature: Any, inputs: Any, prefix: str = "", suffix: str = "", main_request: bool = False
@@ -176,28 +210,73 @@ def _with_history(adapter: Any, entry: Entry, signature: Any, demos: Any, inputs
     return messages
 
 
-def _install(cls: Any, stock: Any, plans: Plans) -> None:
+def _install(cls: Any, stock: Any, plans: Plans) -> None:  # noqa: C901  # four methods that share what is fixed
     """Give an adapter its `format` and `parse`.
 
     They are set on the finished class, past DSPy's wrapping: the fast ones look for callbacks themselves, and
     where there are any, the observed ones report to them exactly as often, and with the same, as DSPy's own.
     """
-    plain_format, plain_parse = _plain(plans, inspect.unwrap(stock.format), inspect.unwrap(stock.parse))
+    stock_format, stock_parse = inspect.unwrap(stock.format), inspect.unwrap(stock.parse)
+    entry_of, scope_of = plans.entries.get, thread_local_overrides.get
+
+    def plain_format(self: Any, signature: Any, demos: Any, inputs: Any) -> Messages:
+        entry = self._entry(signature)
+        if entry is not None:
+            with contextlib.suppress(Exception):  # DSPy says below what is wrong, in its own words
+                return _messages(self, entry, signature, demos, inputs)
+        return stock_format(self, signature, demos, inputs)  # type: ignore[no-any-return]  # DSPy is untyped
+
+    def plain_parse(self: Any, signature: Any, completion: str) -> dict[str, Any]:
+        plan = self._plan(signature)
+        if plan is not None:
+            with contextlib.suppress(Exception):  # as above
+                return plan.parse(signature, completion)  # type: ignore[no-any-return]  # as above
+        return stock_parse(self, signature, completion)  # type: ignore[no-any-return]  # as above
+
     observed_format = _observed(plain_format, "format", stock.format)
     observed_parse = _observed(plain_parse, "parse", stock.parse)
-    scope_of = thread_local_overrides.get
 
+    # The usual case is written out: every call of a program passes here. All else goes the observed way.
     def fast_format(self: Any, signature: Any, demos: Any, inputs: Any) -> Messages:
         scope = scope_of()
-        if (scope["callbacks"] if "callbacks" in scope else main_thread_config["callbacks"]) or self.callbacks:
-            return observed_format(self, signature, demos, inputs)  # type: ignore[no-any-return]  # DSPy is untyped
-        return plain_format(self, signature, demos, inputs)
+        if not (
+            (scope["callbacks"] if "callbacks" in scope else main_thread_config["callbacks"])
+            or self.callbacks
+        ):
+            entry = entry_of(id(signature))
+            if (
+                entry is not None
+                and (plan := entry.simple) is not None
+                and self.is_compiled
+                and type(inputs) is dict
+                and type(demos) is list
+                and entry.fits(signature)
+            ):
+                try:
+                    messages: Messages = [{"role": "system", "content": plan.system}]
+                    if demos:
+                        messages += plan.demo_messages(demos)
+                    content = plan.request(inputs)
+                except Exception:  # noqa: BLE001  # as above
+                    return stock_format(self, signature, demos, inputs)  # type: ignore[no-any-return]  # as above
+                message = {"role": "user", "content": content}
+                messages.append(_expanded(message) if MARKER in content else message)
+                return messages
+        return observed_format(self, signature, demos, inputs)  # type: ignore[no-any-return]  # as above
 
     def fast_parse(self: Any, signature: Any, completion: str) -> dict[str, Any]:
         scope = scope_of()
-        if (scope["callbacks"] if "callbacks" in scope else main_thread_config["callbacks"]) or self.callbacks:
-            return observed_parse(self, signature, completion)  # type: ignore[no-any-return]  # DSPy is untyped
-        return plain_parse(self, signature, completion)
+        if not (
+            (scope["callbacks"] if "callbacks" in scope else main_thread_config["callbacks"])
+            or self.callbacks
+        ):
+            entry = entry_of(id(signature))
+            if entry is not None and self.is_compiled and entry.fits(signature) and entry.plan is not None:
+                try:
+                    return entry.plan.parse(signature, completion)
+                except Exception:  # noqa: BLE001  # as above
+                    return stock_parse(self, signature, completion)  # type: ignore[no-any-return]  # as above
+        return observed_parse(self, signature, completion)  # type: ignore[no-any-return]  # as above
 
     cls.plans = plans
     cls._fast_format, cls._fast_parse = fast_format, fast_parse
@@ -206,47 +285,6 @@ def _install(cls: Any, stock: Any, plans: Plans) -> None:
     for function, name in ((fast_format, "format"), (fast_parse, "parse")):
         function.__name__, function.__qualname__ = name, f"{cls.__name__}.{name}"
         function.__doc__ = getattr(stock, name).__doc__
-
-
-def _plain(
-    plans: Plans, stock_format: Callable[..., Messages], stock_parse: Callable[..., dict[str, Any]]
-) -> tuple[Callable[..., Messages], Callable[..., dict[str, Any]]]:
-    """Make the methods without their callbacks. Written out rather than divided: every call of a user's passes here."""
-    entry_of, entries = plans.entries.get, plans
-
-    def plain_format(self: Any, signature: Any, demos: Any, inputs: Any) -> Messages:
-        entry = entry_of(id(signature))
-        if entry is None or not entry.fits(signature):
-            entry = entries.entry(signature)
-        if entry is None or not self.is_compiled:
-            return stock_format(self, signature, demos, inputs)
-        try:
-            if entry.is_simple and type(inputs) is dict and type(demos) is list:
-                plan = entry.plan
-                messages = [{"role": "system", "content": plan.system}]
-                if demos:
-                    messages += plan.demo_messages(demos)
-                content = plan.request(inputs)
-                if content:
-                    message = {"role": "user", "content": content}
-                    messages.append(_expanded(message) if MARKER in content else message)
-                return messages
-            return _messages(self, entry, signature, demos, inputs)
-        except Exception:  # noqa: BLE001  # DSPy says what is wrong, in its own words
-            return stock_format(self, signature, demos, inputs)
-
-    def plain_parse(self: Any, signature: Any, completion: str) -> dict[str, Any]:
-        entry = entry_of(id(signature))
-        if entry is None or not entry.fits(signature):
-            entry = entries.entry(signature)
-        if entry is None or not self.is_compiled:
-            return stock_parse(self, signature, completion)
-        try:
-            return entry.plan.parse(signature, completion)
-        except Exception:  # noqa: BLE001  # as above
-            return stock_parse(self, signature, completion)
-
-    return plain_format, plain_parse
 
 
 def _observed(plain: Callable[..., Any], name: str, stock_method: Any) -> Callable[..., Any]:

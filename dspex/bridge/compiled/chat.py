@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from dspex.bridge.compiled.plan import Plan, Slot, writer_of
-from dspex.bridge.compiled.values import UnprovenError
+from dspex.bridge.compiled.values import UnprovenError, text_of, writers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,7 +123,7 @@ def _checked_line(text: str, line: int, place: int, begin: int) -> int:
 
 def headed_values(slots: list[Slot], store: Mapping[str, Any]) -> str | None:
     """Write all fields of a demo, or return None if one is missing or None."""
-    get = store.get
+    get, writer_of_type = store.get, writers.get
     parts = []
     for name, head, write in slots:
         value = get(name)
@@ -131,6 +131,8 @@ def headed_values(slots: list[Slot], store: Mapping[str, Any]) -> str | None:
             parts.append(head + value)
         elif value is None:
             return None
+        elif write is text_of:
+            parts.append(head + (writer_of_type(type(value)) or text_of)(value))
         else:
             parts.append(head + write(value))
     return "\n\n".join(parts).strip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import uuid
 from itertools import chain
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 IMMUTABLE = frozenset(
     {
-        bool, bytes, complex, datetime.date, datetime.datetime, datetime.time, datetime.timedelta,
+        bool, bytes, complex, dt.date, dt.datetime, dt.time, dt.timedelta,
         decimal.Decimal, float, int, str, type(None), uuid.UUID,
     }
 )  # fmt: skip
@@ -87,10 +87,7 @@ class FrozenDemos:
             sizes, inner = self._inside(values)
             if sizes != self._sizes or not all(map(is_, inner, self._inner)):
                 return False
-        for place, dump, before in self._dumps:
-            if dump(values[place]) != before:
-                return False
-        return True
+        return all(dump(values[place]) == before for place, dump, before in self._dumps)
 
 
 def _is_flat_list(value: Any) -> bool:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, get_origin
 
 import dspy
 from dspy.adapters.json_adapter import _get_structured_outputs_response_format
-from dspy.adapters.types.tool import ToolCalls
 from pydantic_core import PydanticUndefined
 
 from dspex.bridge.compiled.chat import ChatPlan, headed_values
@@ -26,9 +25,7 @@ class JsonPlan(ChatPlan):
 
     def __init__(self, signature: type[dspy.Signature]) -> None:
         Plan.__init__(self, signature, dspy.JSONAdapter())
-        annotations = self.annotations.values()
-        self.has_tool_calls = any(annotation == ToolCalls for annotation in annotations)
-        self.is_open_ended = any(get_origin(annotation) is dict for annotation in annotations)
+        self.is_open_ended = any(get_origin(annotation) is dict for annotation in self.annotations.values())
 
     def assistant(self, values: Any, missing: str | None) -> str:
         """Write an assistant message; `missing` stands for an output that is not there."""

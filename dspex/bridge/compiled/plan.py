@@ -15,6 +15,7 @@ import dspy
 from dspy.adapters._legacy_type_markers import _expand_legacy_custom_type_markers_in_chat_message as _expanded
 from dspy.adapters.types import History
 from dspy.adapters.types.base_type import CUSTOM_TYPE_START_IDENTIFIER, Type
+from dspy.adapters.types.tool import ToolCalls
 from dspy.adapters.utils import apply_output_field_defaults
 from dspy.signatures.signature import SignatureMeta
 
@@ -64,11 +65,19 @@ class Plan:
         inputs, outputs = signature.input_fields, signature.output_fields
         self.input_names, self.output_names = tuple(inputs), tuple(outputs)
         self.annotations = {name: info.annotation for name, info in outputs.items()}
-        self.system = None if _describes_itself(signature) else stock.format_system_message(signature)
-        self.requirements = stock.user_message_output_requirements(signature)
+        self.system: str | None = None
+        if not _describes_itself(signature):
+            self.system = stock.format_system_message(signature)
+        self.requirements: str = stock.user_message_output_requirements(signature)
         self.history = next((name for name, info in inputs.items() if info.annotation == History), None)
         self.inputs = [self.slot(name, info) for name, info in inputs.items()]
         self.outputs = [self.slot(name, info) for name, info in outputs.items()]
+        # What DSPy asks of every call: does an output hold tool calls, or a type that models produce natively?
+        self.has_tool_calls = any(annotation == ToolCalls for annotation in self.annotations.values())
+        self.has_types = any(
+            isinstance(annotation, type) and issubclass(annotation, Type)
+            for annotation in self.annotations.values()
+        )
         self.readers_: dict[str, Callable[[Any], Any]] | None = None
         self._frozen: dict[int, FrozenDemos] = {}
         self._last_demos = 0
@@ -161,6 +170,15 @@ class Plan:
             raise UnprovenError
         return completed
 
+    def filled(self, signature: type[dspy.Signature], fields: dict[str, Any]) -> dict[str, Any]:
+        """Put None for what an adapter of the user's own left out."""
+        if tuple(fields) == self.output_names:
+            return dict(fields)
+        filled: dict[str, Any] = apply_output_field_defaults(signature, fields)
+        for name in self.output_names:
+            filled.setdefault(name, None)
+        return filled
+
 
 def asking(content: str) -> dict[str, Any]:
     """Make a user message, in which images and the like become parts of their own."""
@@ -186,7 +204,16 @@ def _describes_itself(signature: type[dspy.Signature]) -> bool:
 class Entry:
     """A plan, and what its signature said when it was made. `plan` is None where DSPy must do the work."""
 
-    __slots__ = ("doc", "is_simple", "plan", "response_formats", "signature", "snapshot", "used", "without_history")
+    __slots__ = (
+        "doc",
+        "plan",
+        "response_formats",
+        "signature",
+        "simple",
+        "snapshot",
+        "used",
+        "without_history",
+    )
 
     def __init__(
         self, signature: type[dspy.Signature], plan: Plan | None, forget: Callable[[Any], None]
@@ -197,7 +224,8 @@ class Entry:
             (info.annotation, dict(info.json_schema_extra or {})) for info in signature.model_fields.values()
         ]
         self.plan = plan
-        self.is_simple = plan is not None and plan.history is None and plan.system is not None
+        # The plan once more, if nothing but it is needed to write a prompt.
+        self.simple = plan if plan is not None and plan.history is None and plan.system is not None else None
         self.used = True
         # Classes that DSPy derives anew for each call, kept with the class they come from.
         self.without_history: type[dspy.Signature] | None = None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Reader = Callable[[Any], Any]
 
 _decode = json.JSONDecoder().decode
-_scan = json.JSONDecoder().scan_once
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # left out of the stubs
 # Short enough that `int` and `float` agree with a JSON reader to the last bit.
 _is_int = re.compile(r"-?(?:0|[1-9][0-9]{0,14})", re.ASCII).fullmatch
 _is_number = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?", re.ASCII).fullmatch
@@ -38,7 +38,7 @@ _PROSE_LIMIT = 4000
 _NESTING_LIMIT = 40
 
 
-def reader_for(annotation: Any) -> Reader:
+def reader_for(annotation: Any) -> Reader:  # noqa: PLR0911  # one return a kind
     """Return what reads a value of this annotation from text or from JSON data."""
     if annotation is str:
         return str
@@ -54,7 +54,7 @@ def reader_for(annotation: Any) -> Reader:
     if special is not None:
         return special(validate)
     if _is_text_or_none(annotation):
-        return validate  # type: ignore[no-any-return]  # untyped in pydantic-core
+        return validate
     return _json_reader(validate)
 
 

@@ -48,7 +48,7 @@ def to_json(value: Any) -> str:
 
 
 _serializers: dict[type, Any] = {}
-_writers: dict[type, Callable[[Any], str]] = {}
+writers: dict[type, Callable[[Any], str]] = {}
 
 
 def serializer_for(kind: type) -> Any:
@@ -92,13 +92,13 @@ def text_of(value: Any) -> str:
     kind = type(value)
     if kind is str:
         return value  # type: ignore[no-any-return]  # narrowed by its exact type
-    return (_writers.get(kind) or writer_for(kind))(value)
+    return (writers.get(kind) or writer_for(kind))(value)
 
 
 def writer_for(kind: type) -> Callable[[Any], str]:
     """Return what writes values of exactly this type."""
     if kind in (int, float, bool, type(None), str):
-        _writers[kind] = str
+        writers[kind] = str
         return str
     serializer = serializer_for(kind)
     if serializer is None:
@@ -118,9 +118,9 @@ def writer_for(kind: type) -> Callable[[Any], str]:
             return _join(_pieces(dumped, 0))
         return str(dumped)
 
-    if len(_writers) >= _LIMIT:
-        _writers.clear()
-    _writers[kind] = write
+    if len(writers) >= _LIMIT:
+        writers.clear()
+    writers[kind] = write
     return write
 
 
@@ -147,7 +147,7 @@ def text_of_str_field(value: Any) -> str:
         if len(value) == 1:
             return _passage(value[0])
         return "\n".join([f"[{number}] {_passage(each)}" for number, each in enumerate(value, 1)])
-    return (_writers.get(kind) or writer_for(kind))(value)
+    return (writers.get(kind) or writer_for(kind))(value)
 
 
 def _passage(passage: Any) -> str:
@@ -175,7 +175,7 @@ def indented_object(values: dict[str, Any]) -> str:
     return _indented(plain(values), "\n")
 
 
-def _indented(value: Any, newline: str) -> str:
+def _indented(value: Any, newline: str) -> str:  # noqa: PLR0911  # one return a kind
     kind = type(value)
     if kind is str:
         return _QUOTED(value)
@@ -195,9 +195,18 @@ def _indented(value: Any, newline: str) -> str:
         if set(map(type, value)) == _ONLY_STR:
             return f"[{inner}{f',{inner}'.join(map(_QUOTED, value))}{newline}]"
         return f"[{inner}{f',{inner}'.join([_indented(each, inner) for each in value])}{newline}]"
-    if kind in (int, float, bool, type(None)):
-        return to_json(value)
-    raise UnprovenError
+    literal = _LITERALS.get(kind)
+    if literal is None:
+        raise UnprovenError
+    return literal(value)
+
+
+_LITERALS: dict[type, Callable[[Any], str]] = {
+    bool: {True: "true", False: "false"}.__getitem__,
+    float: to_json,  # which knows nan and the infinities
+    int: int.__repr__,
+    type(None): {None: "null"}.__getitem__,
+}
 
 
 def _key(key: Any) -> str:

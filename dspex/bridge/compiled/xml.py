@@ -11,7 +11,7 @@ import dspy
 from pydantic import TypeAdapter
 
 from dspex.bridge.compiled.plan import Plan, Slot, writer_of
-from dspex.bridge.compiled.values import UnprovenError, plain, text_of, text_of_str_field, to_json
+from dspex.bridge.compiled.values import UnprovenError, plain, text_of, text_of_str_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

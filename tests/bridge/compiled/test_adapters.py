@@ -7,12 +7,12 @@ import gc
 import pickle
 import threading
 
-import dspex as dx
 import dspy
 import pytest
 from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 
+import dspex as dx
 from dspex.adapters import ChatAdapter, JSONAdapter, XMLAdapter
 from dspex.bridge import lm as lm_bridge
 from dspex.bridge.compiled.accelerate import twin
@@ -127,7 +127,8 @@ def test_a_changed_demo_is_noticed(qa, stock, ours):
     """Remembered demos are looked at again at every call, down into their lists."""
     typed = dspy.Signature("question, tags: list[str], n: int -> answer: dict[str, list[int]]")
     demos = [
-        dspy.Example(question=f"q{k}", tags=["a"], n=1, answer={"x": [k]}).with_inputs("question") for k in range(3)
+        dspy.Example(question=f"q{k}", tags=["a"], n=1, answer={"x": [k]}).with_inputs("question")
+        for k in range(3)
     ]
     inputs = {"question": "q", "tags": [], "n": 2}
     adapter, peer = ours(), stock()
@@ -182,7 +183,11 @@ def test_a_subclass_with_texts_of_its_own_is_respected(qa):
     for base in (dspy.ChatAdapter, ChatAdapter):
         on_instance = base()
         on_instance.format_task_description = lambda signature: "mine"
-        adapters = [type("Mixed", (Hints, base), {})(), type("Loud", (base,), {"format_system_message": loud})(), on_instance]
+        adapters = [
+            type("Mixed", (Hints, base), {})(),
+            type("Loud", (base,), {"format_system_message": loud})(),
+            on_instance,
+        ]
         made.append([adapter.format(qa, [], {"question": "q"}) for adapter in adapters])
     assert made[0] == made[1]
     assert made[1][0][1]["content"].endswith("Be kind.")
@@ -194,7 +199,9 @@ def test_another_dspy_runs_its_own_code(qa, monkeypatch):
     """A version whose texts were not compared gets none of ours."""
     ChatAdapter.plans.clear()
     monkeypatch.setattr(dspy, "__version__", "3.4.2")
-    assert ChatAdapter().format(qa, [], {"question": "q"}) == dspy.ChatAdapter().format(qa, [], {"question": "q"})
+    assert ChatAdapter().format(qa, [], {"question": "q"}) == dspy.ChatAdapter().format(
+        qa, [], {"question": "q"}
+    )
     assert ChatAdapter().parse(qa, "[[ ## answer ## ]]\nyes") == {"answer": "yes"}
     assert not ChatAdapter.plans.entries
 
@@ -202,13 +209,14 @@ def test_another_dspy_runs_its_own_code(qa, monkeypatch):
 def test_adapters_pickle_and_take_dspys_options():
     """They are made, copied and shipped like DSPy's."""
     for _, ours in PAIRS:
-        assert type(pickle.loads(pickle.dumps(ours()))) is ours
+        assert type(pickle.loads(pickle.dumps(ours()))) is ours  # noqa: S301  # our own bytes
         assert isinstance(ours(use_native_function_calling=True), dspy.Adapter)
     assert ChatAdapter(use_json_adapter_fallback=False).use_json_adapter_fallback is False
 
 
 def test_a_whole_prediction_leaves_the_same_history():
     """Messages, outputs and the retry as JSON after an unreadable answer are DSPy's, call by call."""
+
     class Order(dspy.Signature):
         """Read the order."""
 
@@ -216,7 +224,11 @@ def test_a_whole_prediction_leaves_the_same_history():
         items: list[str] = dspy.OutputField()
         price: float = dspy.OutputField(desc="in dollars")
 
-    script = ["no fields here", '{"items": ["lamp"], "price": "3.5"}', "[[ ## items ## ]]\n[]\n[[ ## price ## ]]\n1"]
+    script = [
+        "no fields here",
+        '{"items": ["lamp"], "price": "3.5"}',
+        "[[ ## items ## ]]\n[]\n[[ ## price ## ]]\n1",
+    ]
     runs = []
     for adapter in (None, ChatAdapter()):
         lm = scripted(*script)
@@ -274,7 +286,18 @@ def test_an_agent_with_tools_runs_the_same():
 def test_reasoning_in_prose_is_read_without_a_search():
     """ChainOfThought's thoughts are what was written, whether they look like data or not."""
     cot = dspy.ChainOfThought("question -> answer").predict.signature
-    for thought in ["It is so", "it's (so)", '"quoted"', "42", '{"content": "x"}', "a: b", "None", "", "1, 2", "not " * 90]:
+    for thought in [
+        "It is so",
+        "it's (so)",
+        '"quoted"',
+        "42",
+        '{"content": "x"}',
+        "a: b",
+        "None",
+        "",
+        "1, 2",
+        "not " * 90,
+    ]:
         text = f"[[ ## reasoning ## ]]\n{thought}\n[[ ## answer ## ]]\na"
         assert ChatAdapter().parse(cot, text) == dspy.ChatAdapter().parse(cot, text), thought
 
@@ -307,7 +330,11 @@ def test_refine_subclasses_the_adapter_it_finds():
     """Refine makes a subclass of the adapter in force and calls it without arguments."""
     runs = []
     for adapter in (dspy.ChatAdapter(), ChatAdapter()):
-        lm = scripted("[[ ## answer ## ]]\nno", "[[ ## discussion ## ]]\nd\n[[ ## advice ## ]]\n{\"self\": \"try\"}", "[[ ## answer ## ]]\nyes")
+        lm = scripted(
+            "[[ ## answer ## ]]\nno",
+            '[[ ## discussion ## ]]\nd\n[[ ## advice ## ]]\n{"self": "try"}',
+            "[[ ## answer ## ]]\nyes",
+        )
         with dspy.context(lm=lm, adapter=adapter):
             refine = dspy.Refine(dspy.Predict("question -> answer"), N=2, reward_fn=_reward, threshold=1.0)
             answer = refine(question="q").answer
@@ -323,13 +350,17 @@ def _reward(args, prediction):
 @pytest.mark.parametrize(("stock", "ours"), PAIRS)
 def test_streaming_finds_its_field(stock, ours):
     """A listener knows the adapter by its name and hands out the same pieces."""
-    text = stock().format_assistant_message_content(dspy.Signature("question -> answer"), {"answer": "one two three four"})
+    text = stock().format_assistant_message_content(
+        dspy.Signature("question -> answer"), {"answer": "one two three four"}
+    )
 
     async def pieces(adapter):
         with dspy.context(lm=scripted(text), adapter=adapter):
             listener = dspy.streaming.StreamListener(signature_field_name="answer")
             run = dspy.streamify(dspy.Predict("question -> answer"), stream_listeners=[listener])
-            return [each.chunk if hasattr(each, "chunk") else each.toDict() async for each in run(question="q")]
+            return [
+                each.chunk if hasattr(each, "chunk") else each.toDict() async for each in run(question="q")
+            ]
 
     found = asyncio.run(pieces(ours()))
     assert found == asyncio.run(pieces(stock()))

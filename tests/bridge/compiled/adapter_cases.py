@@ -1,8 +1,9 @@
+# ruff: noqa: C901, PIE796, PLR0911, PLR0912, PYI061, SLOT000, TC003, UP007, UP042, UP045  # odd types are the point
 """Random cases for the comparison with DSPy, each from its own seed so that a failure is one number."""
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import enum
 import json
@@ -48,7 +49,7 @@ class Nested(pydantic.BaseModel):
 
     point: Point
     tags: list[str] = []
-    when: datetime.date | None = None
+    when: dt.date | None = None
     weight: float = 1.0
     by: dict[str, int] = pydantic.Field(default_factory=dict, alias="byName")
 
@@ -114,7 +115,7 @@ ANNOTATIONS: list[Any] = [
     str, str, str, str, int, float, bool, list[str], list[int], list[float], dict[str, int], dict[str, Any], dict,
     list, Any, str | None, Optional[int], Union[int, str], int | float | None, Union[str, int, None], Literal["a", "b c"],
     Literal[1, 2, "three"], Literal[True, None], Literal["it's", 'say "x"', "2"], Color, Level, Size, Tricky, Point, Nested,
-    Upper, list[Point], dict[str, Point], Point | None, list[Color], Optional[Color], datetime.date, datetime.datetime, bytes,
+    Upper, list[Point], dict[str, Point], Point | None, list[Color], Optional[Color], dt.date, dt.datetime, bytes,
     decimal.Decimal, tuple[int, str], set[int], Pair, Shape, list[dict[str, list[int]]], dspy.Image, dspy.Audio,
     dspy.Code["python"], dspy.Reasoning, dspy.Tool, list[dspy.Tool], dspy.ToolCalls, list[dspy.Image], dspy.File, Event,
     dspy.History, uuid.UUID, Literal[Color.RED, "red"], typing.Annotated[int, pydantic.Field(ge=0)], Point | Pair,
@@ -196,8 +197,8 @@ def anything(rng: random.Random, depth: int = 0) -> Any:
         12: lambda: {rng.choice([1, None, True, 1.5, "k", (1, 2), Color.RED]): anything(rng, depth + 1)},
         13: lambda: Point(x=3, name=text(rng)),
         14: lambda: Nested(point=Point(x=1), tags=[text(rng)], byName={"k": 1}, weight=rng.choice([1.5, float("nan")])),
-        15: lambda: Upper(text="abc"), 16: lambda: Pair(1, text(rng)), 17: lambda: datetime.date(2024, 1, 31),
-        18: lambda: datetime.datetime(2024, 1, 31, 12, 30, tzinfo=rng.choice([None, datetime.UTC])),
+        15: lambda: Upper(text="abc"), 16: lambda: Pair(1, text(rng)), 17: lambda: dt.date(2024, 1, 31),
+        18: lambda: dt.datetime(2024, 1, 31, 12, 30, tzinfo=rng.choice([None, dt.UTC])),
         19: lambda: decimal.Decimal("1.10"), 20: lambda: uuid.UUID(int=7), 21: lambda: {1, 2}, 22: lambda: (1, text(rng)),
         23: lambda: dspy.Image(url="https://example.com/a.png"), 24: lambda: dspy.Audio(data="QUJD", audio_format="wav"),
         25: lambda: dspy.Code(code="print(1)"), 26: lambda: dspy.Reasoning(content=text(rng)), 27: lambda: dspy.Tool(add),
@@ -222,7 +223,7 @@ def fitting(rng: random.Random, annotation: Any) -> Any:
         list[Point]: lambda: [Point(x=1), Point(x=2)], dict[str, int]: lambda: {text(rng): 1}, Size: lambda: Size.S,
         dspy.Image: lambda: dspy.Image(url="https://example.com/a.png"), Level: lambda: Level.HIGH,
         dspy.Reasoning: lambda: dspy.Reasoning(content=text(rng)), bytes: lambda: b"abc", Upper: lambda: Upper(text="a"),
-        datetime.date: lambda: datetime.date(2024, 1, 31), dspy.Tool: lambda: dspy.Tool(add),
+        dt.date: lambda: dt.date(2024, 1, 31), dspy.Tool: lambda: dspy.Tool(add),
         list[dspy.Tool]: lambda: [dspy.Tool(add)], Event: lambda: Event(at="noon"),
     }  # fmt: skip
     if annotation in made and rng.random() < 0.85:
