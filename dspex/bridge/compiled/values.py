@@ -182,9 +182,11 @@ def _indented(value: Any, newline: str) -> str:  # noqa: PLR0911  # one return a
     if kind is dict:
         if not value:
             return "{}"
+        if set(map(type, value)) != _ONLY_STR:
+            raise UnprovenError
         inner = newline + "  "
         members = [
-            f"{_key(key)}: {_QUOTED(each) if type(each) is str else _indented(each, inner)}"
+            f"{_QUOTED(key)}: {_QUOTED(each) if type(each) is str else _indented(each, inner)}"
             for key, each in value.items()
         ]
         return f"{{{inner}{f',{inner}'.join(members)}{newline}}}"
@@ -207,9 +209,3 @@ _LITERALS: dict[type, Callable[[Any], str]] = {
     int: int.__repr__,
     type(None): {None: "null"}.__getitem__,
 }
-
-
-def _key(key: Any) -> str:
-    if type(key) is not str:
-        raise UnprovenError
-    return _QUOTED(key)
