@@ -1,7 +1,9 @@
 """The compiled adapters beside DSPy's own, and beside DSPy's own with its one hot spot cached.
 
 The second peer keeps pydantic's type adapters between calls, as one cache upstream would: what is left is
-what specialising per signature is worth. Times are single calls taken in turn, less what an empty call takes.
+what specialising per signature is worth. It is timed right after the others, which take turns. Times are of
+single calls, less what an empty call takes. Columns: DSPy, DSPy cached, dspex with demos never seen, and with
+the same demos again, each with its ratio to either peer.
 """
 
 from __future__ import annotations

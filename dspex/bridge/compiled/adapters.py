@@ -18,7 +18,8 @@ from dspy.utils.callback import with_callbacks
 
 from dspex.bridge.compiled.chat import ChatPlan
 from dspex.bridge.compiled.jsonish import JsonPlan, response_format
-from dspex.bridge.compiled.plan import MARKER, Entry, Plan, Plans, asking
+from dspex.bridge.compiled.plan import MARKER, Plan, asking
+from dspex.bridge.compiled.plans import Entry, Plans
 from dspex.bridge.compiled.values import UnprovenError
 from dspex.bridge.compiled.xml import XmlPlan
 

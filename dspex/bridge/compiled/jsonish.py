@@ -12,12 +12,14 @@ from pydantic_core import PydanticUndefined
 
 from dspex.bridge.compiled.chat import ChatPlan, headed_values
 from dspex.bridge.compiled.demos import IMMUTABLE
-from dspex.bridge.compiled.plan import Entry, Plan
+from dspex.bridge.compiled.plan import Plan
 from dspex.bridge.compiled.readers import json_data
 from dspex.bridge.compiled.values import UnprovenError, indented_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from dspex.bridge.compiled.plans import Entry
 
 
 class JsonPlan(ChatPlan):

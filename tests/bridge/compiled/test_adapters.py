@@ -17,7 +17,7 @@ from dspex.adapters import ChatAdapter, JSONAdapter, XMLAdapter
 from dspex.bridge import lm as lm_bridge
 from dspex.bridge.compiled.accelerate import twin
 from dspex.bridge.compiled.chat import ChatPlan
-from dspex.bridge.compiled.plan import Plans
+from dspex.bridge.compiled.plans import Plans
 from dspex.errors import DefinitionError
 from dspex.records import Completion, Price, Usage
 
@@ -458,3 +458,15 @@ def _optimized(optimizer, adapter):
 def test_optimizers_find_the_same_program(optimizer):
     """A whole search, every prompt of it, goes the same way."""
     assert _optimized(optimizer, ChatAdapter()) == _optimized(optimizer, dspy.ChatAdapter())
+
+
+def test_the_benchmark_names_its_peers(monkeypatch, capsys):
+    """Each case is printed beside DSPy and beside DSPy with its types cached."""
+    from dspex.bench import native
+
+    monkeypatch.setattr(native, "_REPEATS", 2)
+    monkeypatch.setattr(native, "_DEMOS", (0, 2))
+    native.run()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * 3 * 2 + 2 * 3 + 6 + 3
+    assert all("DSPy " in line and "cached " in line and "dspex " in line for line in lines)

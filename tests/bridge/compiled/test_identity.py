@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import json
 import logging
 import os
@@ -38,7 +39,7 @@ def same(ours: Any, theirs: Any) -> bool:
     """Whether two results are equal in value, type and order, all the way down; nan is itself."""
     if type(ours) is not type(theirs):
         return False
-    if isinstance(theirs, float):
+    if isinstance(theirs, float | complex | decimal.Decimal):
         return repr(ours) == repr(theirs)
     if isinstance(theirs, dict):
         return list(ours) == list(theirs) and all(same(ours[key], theirs[key]) for key in theirs)
