@@ -15,19 +15,18 @@ from unittest import mock
 
 import dspy
 import pydantic
+from dspy import lm15
 from dspy.adapters import utils as dspy_utils
 from dspy.adapters import xml_adapter as dspy_xml
 
 from dspex import adapters
 from dspex.bench.timing import medians_us
-from dspex.bridge import lm as lm_bridge
+from dspex.bridge import prices
 from dspex.bridge.compiled.readers import reader_for
-from dspex.records import Completion, Price, Usage
+from dspex.records import Price
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    from dspex.records import Prompt
 
 _DEMOS = (0, 4, 16)
 _REPEATS = 150
@@ -163,30 +162,28 @@ def _reading() -> None:
 
 
 class _Echo:
-    """A model that takes no time: it gives one text."""
+    """An engine that takes no time: it has its response ready."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.response = lm15.Response(
+            id="echo",
+            model="bench/echo",
+            message=lm15.Message.assistant(text),
+            finish_reason="stop",
+            usage=lm15.Usage(input_tokens=1, output_tokens=1),
+        )
 
-    def answer(self, prompt: Prompt) -> Completion:  # noqa: ARG002  # every prompt has the same answer
+    def complete(self, request: lm15.Request) -> lm15.Response:  # noqa: ARG002  # every request has the same answer
         """Answer."""
-        return Completion(self.text, Usage(calls=1))
-
-    def state(self) -> dict[str, Any]:
-        """Describe oneself."""
-        return {"text": self.text}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> _Echo:
-        """Undo `state`."""
-        return cls(state["text"])
+        return self.response
 
 
 def _predicting() -> None:
+    prices.declare("bench/echo", Price(0.0, 0.0))
     for name, task, count in [("QA", _tasks()["QA"], 0), *(("Rich", _tasks()["Rich"], k) for k in (0, 16))]:
         stock, ours = dspy.ChatAdapter(), adapters.ChatAdapter()
         text = stock.format_assistant_message_content(task.signature, task.values(3))
-        lm = lm_bridge.from_answerer("bench/echo", _Echo(text), Price(0.0, 0.0))
+        lm = dspy.LM("bench/echo", engine=_Echo(text), cache=False)
         program, inputs = dspy.Predict(task.signature), task.inputs()
         program.demos = task.demos(count)
 

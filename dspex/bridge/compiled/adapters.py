@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dspy
 from dspy.adapters._legacy_type_markers import _expand_legacy_custom_type_markers_in_chat_message as _expanded
@@ -45,6 +45,7 @@ class _Compiled:
 
     plans: Plans
     is_compiled: bool = True
+    callbacks: ClassVar[list[Any]] = []  # for a subclass that makes itself without DSPy's `__init__`
     _fast_format: Any = None
     _observed_format: Any = None
 
@@ -175,7 +176,7 @@ class XMLAdapter(_Compiled, dspy.XMLAdapter):  # type: ignore[misc]  # DSPy is u
 
 def _messages(adapter: Any, entry: Entry, signature: Any, demos: Any, inputs: Any) -> Messages:
     plan = entry.plan
-    if plan is None or (demos and type(demos) is not list and type(demos) is not tuple):
+    if plan is None or type(demos) not in (list, tuple):
         raise UnprovenError
     if type(inputs) is not dict:
         inputs = dict(inputs)

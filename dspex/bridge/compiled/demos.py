@@ -98,7 +98,8 @@ def _is_flat_model(value: Any) -> bool:
     kind = type(value)
     if not issubclass(kind, pydantic.BaseModel) or not IMMUTABLE.issuperset(map(type, vars(value).values())):
         return False
-    return not value.__pydantic_extra__ and not _computes(kind.__pydantic_core_schema__)
+    schema = kind.__pydantic_core_schema__  # not a dict before it is complete
+    return not value.__pydantic_extra__ and type(schema) is dict and not _computes(schema)
 
 
 def _computes(schema: Any) -> bool:

@@ -195,6 +195,42 @@ def test_a_subclass_with_texts_of_its_own_is_respected(qa):
     assert made[1][2][0]["content"].endswith("mine")
 
 
+@pytest.mark.parametrize(("stock", "ours"), PAIRS)
+def test_odd_arguments_fail_or_pass_as_in_dspy(qa, stock, ours):
+    """No demos at all, a generator of demos, inputs that are an example, and no completion."""
+    demo = dspy.Example(question="a", answer="b")
+    calls = [
+        lambda adapter: adapter.format(qa, None, {"question": "q"}),
+        lambda adapter: adapter.format(qa, (demo,), {"question": "q"}),
+        lambda adapter: adapter.format(qa, (each for each in [demo]), {"question": "q"}),
+        lambda adapter: adapter.format(signature=qa, demos=[], inputs=dspy.Example(question="q")),
+        lambda adapter: adapter.format(qa, ["text"], {"question": "q"}),
+        lambda adapter: adapter.format("question -> answer", [], {}),
+        lambda adapter: adapter.parse(qa, None),
+    ]
+    for call in calls:
+        said = []
+        for adapter in (stock(), ours()):
+            try:
+                said.append(call(adapter))
+            except Exception as error:
+                said.append((type(error), str(error)))
+        assert said[0] == said[1]
+
+
+def test_a_subclass_may_make_itself_without_dspys_init(qa):
+    """It has no callbacks then, as in DSPy."""
+
+    class Bare(ChatAdapter):
+        def __init__(self):
+            pass
+
+        def parse(self, signature, completion):
+            return super().parse(signature, completion.lower())
+
+    assert Bare().parse(qa, "[[ ## ANSWER ## ]]\nYES") == {"answer": "yes"}
+
+
 def test_another_dspy_runs_its_own_code(qa, monkeypatch):
     """A version whose texts were not compared gets none of ours."""
     ChatAdapter.plans.clear()
