@@ -18,7 +18,7 @@ import pytest
 from dspex.adapters import ChatAdapter, JSONAdapter, XMLAdapter
 
 PAIRS = [(dspy.ChatAdapter, ChatAdapter), (dspy.JSONAdapter, JSONAdapter), (dspy.XMLAdapter, XMLAdapter)]
-CASES = int(os.environ.get("DSPEX_IDENTITY_CASES", "1500"))
+CASES = int(os.environ.get("DSPEX_IDENTITY_CASES", "3000"))
 SEED = int(os.environ.get("DSPEX_IDENTITY_SEED", "20240131"))
 CORPUS = json.loads(Path(__file__).with_name("corpus.json").read_text())
 
