@@ -28,7 +28,8 @@ _decode = json.JSONDecoder().decode
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # left out of the stubs
 # Short enough that `int` and `float` agree with a JSON reader to the last bit.
 _is_int = re.compile(r"-?(?:0|[1-9][0-9]{0,14})", re.ASCII).fullmatch
-_is_number = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?", re.ASCII).fullmatch
+# "-0" is the whole number 0 in JSON, which has no sign to keep.
+_is_number = re.compile(r"(?!-0\Z)-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?", re.ASCII).fullmatch
 _BOOLS = ("True", "False", "true", "false")
 # Without these json_repair finds no value in a text, and Python no string or mapping.
 _may_hold_value = re.compile(r"""[{}\[\]()#/"'“”]""").search
