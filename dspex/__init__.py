@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dspex import sandbox
+    from dspex import adapters, sandbox
+    from dspex.bridge.compiled.accelerate import accelerate, accelerated
     from dspex.errors import DefinitionError, DspexError, ExecutionError
     from dspex.native import metrics
     from dspex.native.signature import Signature, signature
@@ -40,6 +41,9 @@ __all__ = [
     "Strategy",
     "Study",
     "__version__",
+    "accelerate",
+    "accelerated",
+    "adapters",
     "aexecute",
     "configure",
     "execute",
@@ -73,6 +77,9 @@ _HOMES = {
     "Space": "dspex.variables.space",
     "Strategy": "dspex.records",
     "Study": "dspex.optimizers.study",
+    "accelerate": "dspex.bridge.compiled.accelerate",
+    "accelerated": "dspex.bridge.compiled.accelerate",
+    "adapters": "dspex.adapters",
     "aexecute": "dspex.session",
     "configure": "dspex.session",
     "execute": "dspex.session",
@@ -86,7 +93,7 @@ _HOMES = {
     "sandbox": "dspex.sandbox",
     "signature": "dspex.native.signature",
 }
-_ROOMS = ("metrics", "sandbox")
+_ROOMS = ("adapters", "metrics", "sandbox")
 
 
 def __getattr__(name: str) -> Any:

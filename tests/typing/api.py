@@ -45,6 +45,12 @@ assert_type(dx.history(), pd.DataFrame)
 assert_type(dx.runs(), pd.DataFrame)
 assert_type(dx.route(triage), Route)
 
+with dx.accelerate() as handle:
+    assert_type(handle.is_active, bool)
+    handle.undo()
+with dx.accelerated():
+    dx.adapters.JSONAdapter(use_native_function_calling=False)
+
 
 async def awaited() -> None:
     """Await what takes long."""

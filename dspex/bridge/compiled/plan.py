@@ -1,0 +1,191 @@
+"""Plans: what an adapter can know of a signature before any value is seen.
+
+A plan's fixed texts are rendered by DSPy itself, once; the rest is one writer and one reader per field.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dspy.adapters._legacy_type_markers import _expand_legacy_custom_type_markers_in_chat_message as _expanded
+from dspy.adapters.types import History
+from dspy.adapters.types.base_type import CUSTOM_TYPE_START_IDENTIFIER, Type
+from dspy.adapters.types.tool import ToolCalls
+from dspy.adapters.utils import apply_output_field_defaults
+
+from dspex.bridge.compiled.demos import FrozenDemos, store_of
+from dspex.bridge.compiled.readers import reader_for
+from dspex.bridge.compiled.values import UnprovenError, text_of, text_of_str_field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import dspy
+
+    Messages = list[dict[str, Any]]
+
+MARKER = CUSTOM_TYPE_START_IDENTIFIER
+
+_INCOMPLETE = "This is an example of the task, though some input or output fields are not supplied."
+_NOT_SUPPLIED = "Not supplied for this particular example. "
+_FROZEN_LIMIT = 4
+_copied = dict.copy
+
+
+class Slot(NamedTuple):
+    """A field: its name, the text that stands before its value, and what writes a value that is no `str`."""
+
+    name: str
+    head: str
+    write: Callable[[Any], str]
+
+
+class Plan:
+    """What is fixed for one signature under one adapter. Subclasses add one format's texts.
+
+    Parameters
+    ----------
+    signature
+        The class to read; the plan keeps no reference to it.
+    stock
+        DSPy's adapter, which renders the fixed texts.
+    """
+
+    def __init__(self, signature: type[dspy.Signature], stock: dspy.Adapter) -> None:
+        inputs, outputs = signature.input_fields, signature.output_fields
+        self.input_names, self.output_names = tuple(inputs), tuple(outputs)
+        self.annotations = {name: info.annotation for name, info in outputs.items()}
+        self.system: str | None = None
+        if not _describes_itself(signature):
+            self.system = stock.format_system_message(signature)
+        self.requirements: str = stock.user_message_output_requirements(signature)
+        self.history = next((name for name, info in inputs.items() if info.annotation == History), None)
+        self.inputs = [self.slot(name, info) for name, info in inputs.items()]
+        self.outputs = [self.slot(name, info) for name, info in outputs.items()]
+        # What DSPy asks of every call: does an output hold tool calls, or a type that models produce natively?
+        self.has_tool_calls = any(annotation == ToolCalls for annotation in self.annotations.values())
+        self.has_types = any(
+            isinstance(annotation, type) and issubclass(annotation, Type)
+            for annotation in self.annotations.values()
+        )
+        self.readers_: dict[str, Callable[[Any], Any]] | None = None
+        self._frozen: dict[int, FrozenDemos] = {}
+        self._last_demos = 0
+
+    @property
+    def readers(self) -> dict[str, Callable[[Any], Any]]:
+        """Return the outputs' readers, made when the first completion is read."""
+        if self.readers_ is None:
+            self.readers_ = {name: reader_for(annotation) for name, annotation in self.annotations.items()}
+        return self.readers_
+
+    def slot(self, name: str, info: Any) -> Slot:
+        """Describe one field."""
+        raise NotImplementedError
+
+    def request(self, values: Mapping[str, Any]) -> str:
+        """Write the user message that asks for an answer."""
+        return self.user(values, "", self.requirements)
+
+    def user(self, values: Any, prefix: str, requirements: str | None) -> str:
+        """Write a user message from whichever inputs there are."""
+        raise NotImplementedError
+
+    def assistant(self, values: Any, missing: str | None) -> str:
+        """Write an assistant message; `missing` stands for an output that is not there."""
+        raise NotImplementedError
+
+    def pair(self, store: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Write a demo's two messages, or None if a field is missing or None."""
+        for name in (*self.input_names, *self.output_names):
+            if store.get(name) is None:
+                return None
+        return self.user(store, "", None), self.assistant(store, None)
+
+    def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
+        """Read a completion, or raise anything."""
+        raise NotImplementedError
+
+    def demo_messages(self, demos: Any) -> Messages:
+        """Write all demos: the incomplete ones first, as DSPy does."""
+        key = id(demos)
+        frozen = self._frozen.get(key)
+        if frozen is not None:
+            if frozen.still_holds(demos):
+                return list(map(_copied, frozen.messages))
+            self._frozen.pop(key, None)
+        stores = [store_of(demo) for demo in demos]
+        messages = self._written(stores)
+        # Only what is used twice is worth remembering.
+        if key == self._last_demos:
+            self._freeze(key, stores, messages)
+        self._last_demos = key
+        return messages
+
+    def _written(self, stores: list[dict[str, Any]]) -> Messages:
+        first: Messages = []
+        then: Messages = []
+        for store in stores:
+            pair = self.pair(store)
+            if pair is not None:
+                content, answer = pair
+                message = {"role": "user", "content": content}
+                then.append(_expanded(message) if MARKER in content else message)
+                then.append({"role": "assistant", "content": answer})
+            elif any(name in store for name in self.input_names) and any(
+                name in store for name in self.output_names
+            ):
+                user = self.user(store, _INCOMPLETE, None)
+                answer = self.assistant(store, _NOT_SUPPLIED)
+                first += (asking(user), {"role": "assistant", "content": answer})
+        return first + then
+
+    def _freeze(self, key: int, stores: list[dict[str, Any]], messages: Messages) -> None:
+        if not all(type(message["content"]) is str for message in messages):
+            return  # images and the like are lists that a receiver may change
+        try:
+            frozen = FrozenDemos(stores, list(map(_copied, messages)))
+        except Exception:  # noqa: BLE001  # a value that cannot be watched: these demos are written each time
+            return
+        while len(self._frozen) >= _FROZEN_LIMIT:
+            self._frozen.pop(next(iter(self._frozen)), None)
+        self._frozen[key] = frozen
+
+    def completed(self, signature: type[dspy.Signature], fields: dict[str, Any]) -> dict[str, Any]:
+        """Put what was read into the signature's order, with defaults for what may be missing."""
+        if len(fields) == len(self.output_names):
+            return {name: fields[name] for name in self.output_names}
+        completed: dict[str, Any] = apply_output_field_defaults(signature, fields)
+        if len(completed) != len(self.output_names):
+            raise UnprovenError
+        return completed
+
+    def filled(self, signature: type[dspy.Signature], fields: dict[str, Any]) -> dict[str, Any]:
+        """Put None for what an adapter of the user's own left out."""
+        if tuple(fields) == self.output_names:
+            return dict(fields)
+        filled: dict[str, Any] = apply_output_field_defaults(signature, fields)
+        for name in self.output_names:
+            filled.setdefault(name, None)
+        return filled
+
+
+def asking(content: str) -> dict[str, Any]:
+    """Make a user message, in which images and the like become parts of their own."""
+    message = {"role": "user", "content": content}
+    return _expanded(message) if MARKER in content else message
+
+
+def writer_of(info: Any) -> Callable[[Any], str]:
+    """Return what writes a field's values."""
+    return text_of_str_field if info.annotation is str else text_of
+
+
+def _describes_itself(signature: type[dspy.Signature]) -> bool:
+    """Whether a type of the user's writes its own description, which may differ from call to call."""
+    return any(
+        custom.description.__func__ is not Type.description.__func__
+        and not custom.__module__.startswith("dspy.")
+        for info in signature.model_fields.values()
+        for custom in Type.extract_custom_type_from_annotation(info.rebuild_annotation())
+    )
