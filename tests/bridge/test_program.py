@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from dspy.utils.exceptions import AdapterParseError
 
+from dspex import adapters
 from dspex.bridge import lm as bridge
 from dspex.bridge import prices, program
 from dspex.bridge.observe import Stopped
@@ -11,6 +12,10 @@ from dspex.errors import DefinitionError, RateLimitedError, UnavailableError, Un
 from dspex.records import Completion, Price, Usage
 
 DEMO = dspy.Example(question="2+2?", answer="4").with_inputs("question")
+
+
+class Own(dspy.ChatAdapter):
+    """An adapter of the user's own."""
 
 
 class Echo:
@@ -518,3 +523,22 @@ def test_ideal_prediction():
     """The labels stand for the answer, and outputs without a label are empty."""
     ideal = program.ideal_prediction(DEMO, ["reasoning", "answer"])
     assert dict(ideal.items()) == {"reasoning": "", "answer": "4"}
+
+
+@pytest.mark.parametrize(
+    ("configured", "in_force"),
+    [(None, adapters.ChatAdapter), (dspy.JSONAdapter(), adapters.JSONAdapter), (Own(), Own)],
+    ids=["none", "json", "own"],
+)
+def test_a_run_writes_through_the_compiled_twin_of_the_adapter_in_force(configured, in_force):
+    """DSPy's own adapters are stood in for; one of the user's is left alone."""
+    seen = []
+
+    class Looking(dspy.Module):
+        def forward(self):
+            seen.append(type(dspy.settings.adapter))
+            return dspy.Prediction()
+
+    with dspy.context(adapter=configured):
+        program.run(Looking(), {}, lm_of())
+    assert seen == [in_force]
