@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dspex import sandbox
-    from dspex.errors import DefinitionError, DspexError, ExecutionError
-    from dspex.native import metrics
+    from dspex.errors import DefinitionError, DspexError, ExecutionError, ValuesError
+    from dspex.native import metrics, validators
+    from dspex.native.classes import output
     from dspex.native.signature import Signature, signature
+    from dspex.native.validate import Validator, validator
     from dspex.optimizers.definition import Budget
     from dspex.optimizers.study import Study
     from dspex.records import Objective, Price, Strategy
@@ -39,6 +41,8 @@ __all__ = [
     "Space",
     "Strategy",
     "Study",
+    "Validator",
+    "ValuesError",
     "__version__",
     "aexecute",
     "configure",
@@ -48,10 +52,13 @@ __all__ = [
     "lm",
     "metrics",
     "optimize",
+    "output",
     "route",
     "runs",
     "sandbox",
     "signature",
+    "validator",
+    "validators",
 ]
 
 # Each public name is imported when it is first used (PEP 562), so that `import dspex` costs milliseconds.
@@ -73,6 +80,8 @@ _HOMES = {
     "Space": "dspex.variables.space",
     "Strategy": "dspex.records",
     "Study": "dspex.optimizers.study",
+    "Validator": "dspex.native.validate",
+    "ValuesError": "dspex.errors",
     "aexecute": "dspex.session",
     "configure": "dspex.session",
     "execute": "dspex.session",
@@ -81,12 +90,15 @@ _HOMES = {
     "lm": "dspex.session",
     "metrics": "dspex.native.metrics",
     "optimize": "dspex.session",
+    "output": "dspex.native.classes",
     "route": "dspex.session",
     "runs": "dspex.session",
     "sandbox": "dspex.sandbox",
     "signature": "dspex.native.signature",
+    "validator": "dspex.native.validate",
+    "validators": "dspex.native.validators",
 }
-_ROOMS = ("metrics", "sandbox")
+_ROOMS = ("metrics", "sandbox", "validators")
 
 
 def __getattr__(name: str) -> Any:
