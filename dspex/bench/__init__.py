@@ -9,13 +9,17 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from dspex.bench import overhead, routing
+from dspex.bench import definitions, overhead, routing
 from dspex.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-BENCHMARKS: dict[str, Callable[[], None]] = {"overhead": overhead.run, "routing": routing.run}
+BENCHMARKS: dict[str, Callable[[], None]] = {
+    "definitions": definitions.run,
+    "overhead": overhead.run,
+    "routing": routing.run,
+}
 
 
 def run(names: Sequence[str]) -> None:
