@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -171,7 +172,7 @@ class Reader:
             found = f"{token.text!r}" if token else "the end"
             raise self.wrong(token, f"expected a number, found {found}")
         self.index += 1
-        return _number(token.text)
+        return self._number(token)
 
     def read_scalar(self, otherwise: str, *, hint: str | None = None) -> Any:
         """Read a quoted text, a number, True, False or None; `otherwise` says what was expected."""
@@ -179,7 +180,7 @@ class Reader:
         if token.kind == "string":
             return unquoted(token.text)
         if token.kind == "number":
-            return _number(token.text)
+            return self._number(token)
         if token.text in _CONSTANTS:
             return _CONSTANTS[token.text]
         if token.kind == "name":
@@ -216,6 +217,8 @@ class Reader:
                 break
         return values
 
-
-def _number(text: str) -> float:
-    return int(text) if text.lstrip("-").isdigit() else float(text)
+    def _number(self, token: Token) -> float:
+        number = int(token.text) if token.text.lstrip("-").isdigit() else float(token.text)
+        if not math.isfinite(number):
+            raise self.wrong(token, f"{token.text} is too large a number")
+        return number

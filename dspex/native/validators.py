@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import functools
+import math
 import numbers
 import types
 from collections.abc import Callable, Mapping
@@ -211,7 +212,7 @@ def _number(kind: type) -> Check:
             hint = "a text is not read as a number"
         elif isinstance(value, bool):
             hint = "a truth value is not read as a number"
-        elif isinstance(value, numbers.Real):
+        elif isinstance(value, numbers.Real) and math.isfinite(value):
             hint = "round it first: a fraction is not cut off"
         return (Failure("", name, shown(value), hint),)
 

@@ -163,16 +163,19 @@ def test_descriptions_given_beside_the_spec_count():
     assert [field.description for field in task.fields] == ["new", "kept", None]
 
 
-def test_reading_twice_shares_nothing_that_can_be_changed_unseen():
-    """A spec that is read again comes from memory, and its fields are frozen."""
+def test_a_spec_read_again_comes_from_memory():
+    """The same text is parsed once; with types or descriptions beside it, it is read anew."""
     assert signature("a -> b").fields is signature("a -> b").fields
-    assert signature("a: list[str] = [] -> b").fields[0].default == []
+    assert signature("a -> b", descriptions={"a": "x"}).fields[0].description == "x"
+    assert signature("a -> b").fields[0].description is None
 
 
 # ── mistakes ────────────────────────────────────────────────────────────────────────────────────
 
 # Each spec, the caret, the message, the hint.
 BAD = [
+    ("a: float = 1e400 -> b", "           ^", "1e400 is too large a number", None),
+    ("a: float >= 1e400 -> b", "            ^", "1e400 is too large a number", None),
     ("a = 3 -> b", "    ^", "a default must fit its field: expected str, got 3 (int); write str(3)", None),
     (
         "a: int = 'x' -> b",
