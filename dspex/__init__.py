@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dspex import adapters, sandbox
     from dspex.bridge.compiled.accelerate import accelerate, accelerated
-    from dspex.errors import DefinitionError, DspexError, ExecutionError
-    from dspex.native import metrics
+    from dspex.errors import DefinitionError, DspexError, ExecutionError, ValuesError
+    from dspex.native import metrics, validators
+    from dspex.native.classes import output
     from dspex.native.signature import Signature, signature
+    from dspex.native.validate import Validator, validator
     from dspex.optimizers.definition import Budget
     from dspex.optimizers.study import Study
     from dspex.records import Objective, Price, Strategy
@@ -40,6 +42,8 @@ __all__ = [
     "Space",
     "Strategy",
     "Study",
+    "Validator",
+    "ValuesError",
     "__version__",
     "accelerate",
     "accelerated",
@@ -52,10 +56,13 @@ __all__ = [
     "lm",
     "metrics",
     "optimize",
+    "output",
     "route",
     "runs",
     "sandbox",
     "signature",
+    "validator",
+    "validators",
 ]
 
 # Each public name is imported when it is first used (PEP 562), so that `import dspex` costs milliseconds.
@@ -77,6 +84,8 @@ _HOMES = {
     "Space": "dspex.variables.space",
     "Strategy": "dspex.records",
     "Study": "dspex.optimizers.study",
+    "Validator": "dspex.native.validate",
+    "ValuesError": "dspex.errors",
     "accelerate": "dspex.bridge.compiled.accelerate",
     "accelerated": "dspex.bridge.compiled.accelerate",
     "adapters": "dspex.adapters",
@@ -88,12 +97,15 @@ _HOMES = {
     "lm": "dspex.session",
     "metrics": "dspex.native.metrics",
     "optimize": "dspex.session",
+    "output": "dspex.native.classes",
     "route": "dspex.session",
     "runs": "dspex.session",
     "sandbox": "dspex.sandbox",
     "signature": "dspex.native.signature",
+    "validator": "dspex.native.validate",
+    "validators": "dspex.native.validators",
 }
-_ROOMS = ("adapters", "metrics", "sandbox")
+_ROOMS = ("adapters", "metrics", "sandbox", "validators")
 
 
 def __getattr__(name: str) -> Any:

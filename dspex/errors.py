@@ -7,6 +7,7 @@
     │   ├── SignatureError         a signature spec, with a caret under the place
     │   ├── VariableError          a variable, a space, or a configuration
     │   ├── UnknownNameError       a name that is not there, with the nearest that is
+    │   ├── ValuesError            values that do not fit a signature's fields, all at once
     │   └── DataError              examples, a metric, or a budget
     └── ExecutionError             running it went wrong
         ├── ProviderError          a model answered with an error
@@ -20,7 +21,8 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, ClassVar
+import reprlib
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -99,6 +101,44 @@ class UnknownNameError(DefinitionError, KeyError):
         return cls(f"unknown {kind} {name!r}; known: {', '.join(names) or 'none'}", hint=hint)
 
 
+class Failure(NamedTuple):
+    """One thing that is wrong with a value: where, what was expected, what was there, what to do."""
+
+    path: str
+    expected: str
+    """A type or a rule; the whole sentence if `actual` is None."""
+    actual: str | None = None
+    hint: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The failure as one line."""
+        problem = self.expected if self.actual is None else f"expected {self.expected}, got {self.actual}"
+        line = f"{self.path}: {problem}" if self.path else problem
+        return line if self.hint is None else f"{line}; {self.hint}"
+
+    def under(self, path: str) -> Failure:
+        """Return it as seen from further up."""
+        return self._replace(path=path + self.path)
+
+
+class ValuesError(DefinitionError):
+    """Values do not fit a signature's fields; `failures` holds every reason."""
+
+    failures: tuple[Failure, ...] = ()
+    _most_shown: ClassVar[int] = 20
+
+    @classmethod
+    def of_all(cls, subject: str, failures: Sequence[Failure]) -> ValuesError:
+        """Report every failure at once, one a line; past twenty, only how many more there are."""
+        lines = [f"  - {failure.text}" for failure in failures[: cls._most_shown]]
+        if len(failures) > cls._most_shown:
+            lines.append(f"  - and {len(failures) - cls._most_shown} more")
+        made = cls("\n".join([subject, *lines]))
+        made.failures = tuple(failures)
+        return made
+
+
 class DataError(DefinitionError):
     """Examples, a metric or a budget cannot be used."""
 
@@ -150,3 +190,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     by_folded = {candidate.lower(): candidate for candidate in known}
     nearest = difflib.get_close_matches(name.lower(), by_folded, n=1, cutoff=0.5)
     return f"did you mean {by_folded[nearest[0]]!r}?" if nearest else None
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 40
+
+
+def shown(value: object) -> str:
+    """Write a value short, with its type.
+
+    Examples
+    --------
+    >>> shown("3"), shown(None)
+    ("'3' (str)", 'None')
+    """
+    return "None" if value is None else f"{_REPR.repr(value)} ({type(value).__name__})"

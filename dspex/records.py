@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -85,6 +86,19 @@ class Price:
 # ── signatures ──────────────────────────────────────────────────────────────────────────────────
 
 
+class Missing(enum.Enum):
+    """The type of `MISSING`; an enum, so that it is one and the same also after pickling."""
+
+    MISSING = "MISSING"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+MISSING = Missing.MISSING
+"""Stands where no default was given; None is a default like any other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """One named, typed input or output of a signature."""
@@ -94,8 +108,12 @@ class Field:
     annotation: Any = str
     """The Python type that DSPy and pydantic see."""
     type_text: str = "str"
-    """The type as it was written."""
+    """The type as it was written, constraints included."""
     description: str | None = None
+    default: Any = field(default=MISSING, hash=False)
+    """What it is when it is left out; a field without one is required."""
+    prefix: str | None = None
+    """What DSPy keeps as the field's label, if it is not the usual one."""
 
 
 # ── orchestration ───────────────────────────────────────────────────────────────────────────────

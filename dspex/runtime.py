@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dspex import sandbox
@@ -157,7 +158,10 @@ class Runtime:
         described.check_inputs(inputs)
 
         def attempt(strategy: Strategy) -> Outcome:
-            return program_bridge.run(program_for(strategy), inputs, self.lm(strategy.model))[1]
+            outcome = program_bridge.run(program_for(strategy), inputs, self.lm(strategy.model))[1]
+            broken = described.broken_constraints(outcome.output) if outcome.output is not None else None
+            # An answer out of bounds is a failed attempt: another model may keep to them.
+            return outcome if broken is None else replace(outcome, output=None, error=broken)
 
         done = self.orchestrator.orchestrate(
             described, inputs, strategies, attempt, pool=self.pool.name, pin=pin, explore=explore

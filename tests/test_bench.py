@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dspex import bench
-from dspex.bench import routing
+from dspex.bench import definitions, routing
 from dspex.bench.timing import medians_us
 from dspex.errors import UnknownNameError
 
@@ -22,6 +22,16 @@ def test_times_are_medians_of_every_call():
     found = medians_us({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=3)
     assert order == ["a", "b"] * 4
     assert set(found) == {"a", "b"}
+
+
+def test_definitions_print_every_figure(monkeypatch, capsys):
+    """Definition, copying and checking stand beside DSPy's and pydantic's own; our class does not grow."""
+    monkeypatch.setattr(definitions, "_GENERATIONS", 8)
+    bench.run(["definitions"])
+    lines = capsys.readouterr().out.splitlines()[3:]
+    figures = {line[:60].strip(): float(line[60:-3]) for line in lines}
+    assert len(figures) == 11
+    assert figures["class after 8 new instructions: dspex"] < figures["class after 8 new instructions: DSPy"]
 
 
 def test_routing_prints_every_policy_and_an_interval(monkeypatch, capsys):

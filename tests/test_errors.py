@@ -10,12 +10,14 @@ from dspex.errors import (
     DspexError,
     ExecutionError,
     ExhaustedError,
+    Failure,
     ProviderError,
     RateLimitedError,
     SignatureError,
     StoreError,
     UnavailableError,
     UnknownNameError,
+    ValuesError,
     VariableError,
     did_you_mean,
 )
@@ -26,6 +28,7 @@ PARENTS = {
     SignatureError: DefinitionError,
     VariableError: DefinitionError,
     UnknownNameError: DefinitionError,
+    ValuesError: DefinitionError,
     DataError: DefinitionError,
     ExecutionError: DspexError,
     ProviderError: ExecutionError,
@@ -137,3 +140,11 @@ def test_all_failures_are_listed():
 def test_did_you_mean(name, known, expected):
     """The nearest name is offered, whatever its case, and none when none is near."""
     assert did_you_mean(name, known) == expected
+
+
+def test_failures_survive_pickling():
+    """A ValuesError keeps its failures across a process border."""
+    error = ValuesError.of_all("No:", [Failure("[0]", "int", "'x' (str)", "count it")])
+    arrived = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+    assert str(arrived) == "No:\n  - [0]: expected int, got 'x' (str); count it"
+    assert arrived.failures == error.failures

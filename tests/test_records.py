@@ -6,6 +6,7 @@ import pytest
 
 from dspex.errors import DefinitionError
 from dspex.records import (
+    MISSING,
     Execution,
     Field,
     Label,
@@ -25,6 +26,7 @@ RECORDS = [
     Usage(1, 2, 3, 4.0, 5.0),
     Price(0.15, 0.6),
     Field("answer", "output", float, "float", "a number"),
+    Field("tags", "output", list[str], "list[str]", None, ["a"], "Tags!"),
     Strategy("m", "Predict"),
     Objective(),
     Outcome({"answer": 1}, Usage()),
@@ -105,3 +107,10 @@ def test_standard_error_of_a_trial(score, n_examples, expected):
     """A mean of scores in [0, 1] has at most the standard error of a coin; nothing seen is no certainty."""
     trial = Trial(0, {}, "k", score, n_examples, 0, Usage(), 0.0, 1.0)
     assert trial.stderr == pytest.approx(expected)
+
+
+def test_no_default_is_one_thing_in_every_process():
+    """What stands for "no default" is the same object after pickling, and is not None."""
+    arrived = pickle.loads(pickle.dumps(Field("a", "input")))  # noqa: S301  # our own bytes
+    assert arrived.default is MISSING
+    assert repr(arrived.default) == "MISSING"

@@ -72,6 +72,19 @@ class TestExecute:
             assert dx.metrics.exact_match(example, result) == (result.label == example.label)
             assert dx.metrics.token_f1(example, result) == float(result.label == example.label)
 
+    def test_a_plain_text_field_takes_any_value(self):
+        """As in DSPy, a list becomes numbered passages; a typed field is checked before anything runs."""
+        assert dx.execute("passages, question -> answer", passages=["a", "b"], question="?").answer
+        with pytest.raises(DefinitionError, match="input field 'n': expected int, got '3'"):
+            dx.execute("n: int -> answer", n="3")
+
+    def test_an_answer_out_of_bounds_is_a_failed_attempt(self):
+        """A constraint on an output is kept: what breaks it falls back, and the error says what it was."""
+        task = dx.signature("question -> answer: int <= 1")
+        with pytest.raises(ExhaustedError, match=r"output field 'answer': expected int <= 1, got \d+"):
+            dx.execute(task, question="Tom has 3 apples and buys 4 more. How many apples does Tom have now?")
+        assert not dx.history()["ok"].any()
+
     def test_ratings_teach(self):
         """After sixty rated calls the strategy that is always right is chosen almost always."""
         good = dx.Strategy("sandbox/medium", "ChainOfThought")

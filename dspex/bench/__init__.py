@@ -9,13 +9,14 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from dspex.bench import native, overhead, routing
+from dspex.bench import definitions, native, overhead, routing
 from dspex.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
+    "definitions": definitions.run,
     "native": native.run,
     "overhead": overhead.run,
     "routing": routing.run,

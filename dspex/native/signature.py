@@ -5,31 +5,19 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from dspex.errors import DefinitionError, SignatureError, UnknownNameError
-from dspex.native.types import Token, TypeReader, tokens_of
-from dspex.records import Field
+from dspex.errors import DefinitionError, UnknownNameError, ValuesError
+from dspex.native import spec as specs
+from dspex.native.written import type_text
+from dspex.records import MISSING, Field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import dspy
 
-_RESERVED = frozenset(
-    {
-        "copy",
-        "dict",
-        "fields",
-        "input_fields",
-        "instructions",
-        "json",
-        "output_fields",
-        "schema",
-        "signature",
-        "validate",
-    }
-)
+    from dspex.native.validate import Validator
 
 
 @dataclass(frozen=True)
@@ -56,29 +44,125 @@ class Signature:
     @functools.cached_property
     def key(self) -> str:
         """Name the content; equal in every process. The name does not take part."""
-        text = f"{self}\n{self.instructions}\n{[field.description for field in self.fields]}"
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        text = f"{self.outline}\n{self.instructions}\n{[field.description for field in self.fields]}"
+        return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
+
+    @property
+    def outline(self) -> str:
+        """The spec without descriptions, as tables and logs show it."""
+        return specs.written(self.fields, descriptions=False)
 
     def __str__(self) -> str:
-        def side(role: str) -> str:
-            return ", ".join(_written(field) for field in self.fields if field.role == role)
-
-        return f"{side('input')} -> {side('output')}"
+        return specs.written(self.fields)
 
     def __repr__(self) -> str:
-        return f"<{self.name}: {self}>"
+        return f"<{self.name}: {self.outline}>"
+
+    # ── other signatures made of it ─────────────────────────────────────────────────────────────
 
     def with_instructions(self, instructions: str) -> Signature:
         """Return the same signature under other instructions."""
-        changed = replace(self, instructions=instructions)
-        if "_dspy_class" in self.__dict__:
-            # A class of the user's own carries more than our record does, such as defaults.
-            changed.__dict__["_dspy_class"] = self._dspy_class.with_instructions(instructions)
+        return self._changed(self.fields, instructions)
+
+    def extend(self, spec: str = "", *, types: Mapping[str, Any] | None = None, **outputs: str) -> Signature:
+        """Return it with more fields.
+
+        Parameters
+        ----------
+        spec
+            ``"context -> confidence: probability"``; either side may be empty.
+        types
+            Your own types by the name the spec uses.
+        **outputs
+            Further outputs, each with its type as a spec would write it.
+
+        Examples
+        --------
+        >>> signature("question -> answer").extend("context ->", confidence="probability")
+        <Signature: question, context -> answer, confidence: probability>
+        """
+        names = [field.name for field in self.fields]
+        added = list(specs.read_fields(spec, types or {}, taken=names, whole=False)) if spec else []
+        for name, text in outputs.items():
+            taken = [*names, *(field.name for field in added)]
+            added += specs.read_fields(f"-> {name}: {text}", types or {}, taken=taken, whole=False)
+        # Inputs stand before outputs, as they do in DSPy.
+        return self._changed(tuple(sorted((*self.fields, *added), key=lambda field: field.role)))
+
+    def without(self, name: str) -> Signature:
+        """Return it without a field.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such field.
+        DefinitionError
+            If it is the last input or the last output.
+        """
+        names = [field.name for field in self.fields]
+        if name not in names:
+            raise UnknownNameError.among("field", name, names)
+        role = self.fields[names.index(name)].role
+        rest = tuple(field for field in self.fields if field.name != name)
+        if not any(field.role == role for field in rest):
+            raise DefinitionError(f"{name!r} is the last {role} of {self.name}; a signature needs one")
+        return self._changed(rest)
+
+    def _changed(self, fields: tuple[Field, ...], instructions: str | None = None) -> Signature:
+        if instructions is None:
+            stock = self.instructions == specs.default_instructions(self.fields)
+            instructions = specs.default_instructions(fields) if stock else self.instructions
+        changed = replace(self, fields=fields, instructions=instructions)
+        own = self.__dict__.get("_own_class")
+        if own is not None:
+            from dspex.bridge import signatures
+
+            changed._keep(  # noqa: SLF001  # one of us
+                signatures.derived(own, self.name, instructions, fields, unchanged=self.fields)
+            )
         return changed
+
+    def compatible_with(self, other: Signature) -> None:
+        """Check that what this task puts out can go into another.
+
+        Raises
+        ------
+        DefinitionError
+            Naming every input of `other` that is missing here or whose type does not fit.
+
+        Examples
+        --------
+        >>> first = signature("question -> answer: int, confidence: probability")
+        >>> first.compatible_with(signature("answer: float, confidence: float -> verdict"))
+        """
+        from dspex.native.fitting import fits
+
+        made = {field.name: field for field in self.fields if field.role == "output"}
+        problems = []
+        for wanted in other.fields:
+            if wanted.role != "input":
+                continue
+            found = made.get(wanted.name)
+            if found is None and wanted.default is MISSING:
+                problems.append(f"{wanted.name}: {other.name} needs it, {self.name} has no such output")
+            elif found is not None and not fits(found.annotation, wanted.annotation):
+                problems.append(
+                    f"{wanted.name}: {self.name} makes {found.type_text}, {other.name} takes {wanted.type_text}"
+                )
+        if problems:
+            raise DefinitionError(
+                "\n".join(
+                    [f"{self.name} cannot feed {other.name}:", *(f"  - {problem}" for problem in problems)]
+                ),
+                hint=f"the outputs are {', '.join(self.outputs)}",
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         # DSPy's class is made anew where it is needed; a dynamic one cannot be pickled.
-        return {key: value for key, value in self.__dict__.items() if key != "_dspy_class"}
+        made = ("_dspy_class", "_own_class", "_validator")
+        return {key: value for key, value in self.__dict__.items() if key not in made}
+
+    # ── DSPy ────────────────────────────────────────────────────────────────────────────────────
 
     def to_dspy(self) -> type[dspy.Signature]:
         """Return the `dspy.Signature` class for it, made once."""
@@ -95,21 +179,52 @@ class Signature:
         """Read a `dspy.Signature` class."""
         from dspex.bridge import signatures
 
-        name, instructions, fields = signatures.from_class(signature_class)
+        name, instructions, fields = signatures.from_class(signature_class, type_text)
         made = cls(fields, instructions, name)
-        # Keep the user's own class: it may carry more than our record does.
-        made.__dict__["_dspy_class"] = signature_class
+        made._keep(signature_class)
         return made
 
+    def _keep(self, signature_class: type[dspy.Signature]) -> None:
+        """Keep the user's own class: it may carry more than our record does, such as default factories."""
+        self.__dict__["_own_class"] = self.__dict__["_dspy_class"] = signature_class
+
+    # ── values ──────────────────────────────────────────────────────────────────────────────────
+
+    @functools.cached_property
+    def _validator(self) -> Validator:
+        from dspex.native.validate import validator
+
+        return validator(self)
+
+    def validate_inputs(self, given: Mapping[str, Any]) -> None:
+        """Check the inputs; a `ValuesError` says everything that is wrong with them."""
+        self._validator.inputs(given)
+
+    def validate_outputs(self, given: Mapping[str, Any]) -> None:
+        """Check the outputs; a `ValuesError` says everything that is wrong with them."""
+        self._validator.outputs(given)
+
     def check_inputs(self, given: Mapping[str, Any]) -> None:
-        """Check that exactly the input fields are given.
+        """Check what a call was given, before anything runs.
+
+        As in DSPy, None stands for what is not known and passes for every type, and a field of plain text
+        takes any value: DSPy writes a list as numbered passages.
 
         Raises
         ------
         DefinitionError
-            If one is missing (all are listed) or one is not a field.
+            If a required input is missing (all are listed) or one is not a field.
+        ValuesError
+            If a value does not fit its field; all that do not are named.
         """
-        missing = [name for name in self.inputs if name not in given]
+        failures = self._validator.failures("input", given)
+        if not failures:
+            return
+        missing = [
+            field.name
+            for field in self.fields
+            if field.role == "input" and field.default is MISSING and field.name not in given
+        ]
         if missing:
             raise DefinitionError(
                 f"{self.name} needs the input(s) {', '.join(missing)}; got {', '.join(given) or 'none'}",
@@ -118,10 +233,25 @@ class Signature:
         for name in given:
             if name not in self.inputs:
                 raise UnknownNameError.among(f"input of {self.name}", name, self.inputs)
+        plain = {field.name for field in self.fields if field.annotation is str}
+        known = {name: value for name, value in given.items() if value is not None and name not in plain}
+        unfit = [each for each in self._validator.failures("input", known) if each.actual is not None]
+        if unfit:
+            raise ValuesError.of_all(f"{self.name} cannot use these inputs:", unfit)
+
+    def broken_constraints(self, answered: Mapping[str, Any]) -> str | None:
+        """Say which outputs break a constraint of theirs, or None. DSPy shows constraints to models only."""
+        constrained = {
+            field.name: answered[field.name]
+            for field in self.fields
+            if field.role == "output" and hasattr(field.annotation, "__metadata__") and field.name in answered
+        }
+        failures = self._validator.failures("output", constrained) if constrained else ()
+        return "; ".join(each.text for each in failures if each.actual is not None) or None
 
 
 def signature(
-    spec: str | Signature | type[dspy.Signature],
+    spec: str | Signature | type,
     instructions: str | None = None,
     *,
     name: str | None = None,
@@ -135,8 +265,10 @@ def signature(
     spec
         ``"input: type, ... -> output: type, ..."``; a type left out is ``str``. Types nest
         (``list[dict[str, int]]``), join (``int | None``, ``int?``) and enumerate
-        (``Literal["bug", "question"]``); ``probability`` and ``confidence`` are numbers in [0, 1].
-        A `dspy.Signature` class is taken as it is.
+        (``Literal["bug", "question"]``); constraints (``int >= 0``), a default (``= 3``) and a
+        description in quotes may follow. `dspex.native.spec` has the whole grammar.
+        A `dspy.Signature` class is taken as it is; of any other class, annotations are the fields
+        (see `output`), so that ``@dx.signature`` above one makes it a signature.
     instructions
         How the task should be done. Left out, DSPy's own default sentence is used.
     name
@@ -162,75 +294,22 @@ def signature(
             raise DefinitionError(
                 "types and descriptions belong to a spec that is a text; this one is defined already"
             )
-        read = spec if isinstance(spec, Signature) else Signature.from_dspy(spec)
+        read = _read(spec)
         if name is not None:
             read = replace(read, name=name)
         return read if instructions is None else read.with_instructions(instructions)
-    fields = _parsed(spec, types or {}, descriptions or {})
-    if instructions is None:
-        ins = ", ".join(f"`{field.name}`" for field in fields if field.role == "input")
-        outs = ", ".join(f"`{field.name}`" for field in fields if field.role == "output")
-        instructions = f"Given the fields {ins}, produce the fields {outs}."
-    return Signature(fields, instructions, name or "Signature")
+    fields, sentence = specs.parse(spec, types or {}, descriptions or {})
+    return Signature(fields, sentence if instructions is None else instructions, name or "Signature")
 
 
-def _parsed(spec: str, types: Mapping[str, Any], descriptions: Mapping[str, str]) -> tuple[Field, ...]:
-    reader = TypeReader(spec, tokens_of(spec), types)
-    fields = _side(reader, "input", descriptions, [])
-    if not reader.accept("->"):
-        at = reader.peek()
-        raise SignatureError.at(
-            spec,
-            at.position if at else len(spec),
-            "a signature needs '->' between its inputs and its outputs",
-            hint="for example 'question -> answer'",
-        )
-    fields += _side(reader, "output", descriptions, [field.name for field in fields])
-    rest = reader.peek()
-    if rest is not None:
-        raise SignatureError.at(spec, rest.position, f"expected ',' or the end, found {rest.text!r}")
-    names = [field.name for field in fields]
-    for name in descriptions:
-        if name not in names:
-            raise UnknownNameError.among("field", name, names)
-    return tuple(fields)
+def _read(given: Any) -> Signature:
+    """Read what is no text: a signature, a plain class, or a class of DSPy's."""
+    if isinstance(given, Signature):
+        return given
+    from dspex.native import classes
 
-
-def _check_name(reader: TypeReader, token: Token, taken: list[str]) -> None:
-    if token.text in taken:
-        problem = f"every field needs its own name, {token.text!r} is there twice"
-    elif token.text.startswith("_"):
-        problem = "a field's name cannot begin with '_'"
-    elif token.text in _RESERVED or token.text.startswith("model_"):
-        problem = f"{token.text!r} is a name that DSPy's signatures use themselves"
-    else:
-        return
-    raise SignatureError.at(reader.spec, token.position, problem)
-
-
-def _side(
-    reader: TypeReader, role: Literal["input", "output"], descriptions: Mapping[str, str], taken: list[str]
-) -> list[Field]:
-    fields: list[Field] = []
-    while True:
-        token = reader.take(expecting=f"an {role} field's name")
-        if token.kind != "name" or not token.text.isidentifier():
-            raise SignatureError.at(
-                reader.spec, token.position, f"expected an {role} field's name, found {token.text!r}"
-            )
-        _check_name(reader, token, [*taken, *(field.name for field in fields)])
-        annotation, type_text = str, "str"
-        if reader.accept(":"):
-            start = reader.peek()
-            annotation = reader.read()
-            end = reader.peek()
-            type_text = (
-                reader.spec[start.position : end.position if end else None].strip() if start else "str"
-            )
-        fields.append(Field(token.text, role, annotation, type_text, descriptions.get(token.text)))
-        if not reader.accept(","):
-            return fields
-
-
-def _written(field: Field) -> str:
-    return field.name if field.type_text == "str" else f"{field.name}: {field.type_text}"
+    if classes.is_written(given):
+        name, instructions, fields = classes.read_class(given)
+        sentence = specs.default_instructions(fields) if instructions is None else instructions
+        return Signature(fields, sentence, name)
+    return Signature.from_dspy(given)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import ast
 import datetime as dt
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Optional, Union
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
 
 import annotated_types
 
-from dspex.errors import SignatureError, did_you_mean
+from dspex.errors import did_you_mean
+from dspex.native.shapes import Shape
+from dspex.native.tokens import Reader, Token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dspex.errors import SignatureError
+
 _UNIT_INTERVAL = Annotated[float, annotated_types.Ge(0), annotated_types.Le(1)]
+_NOT_NEGATIVE = Annotated[float, annotated_types.Ge(0)]
 
 KNOWN: dict[str, Any] = {
     "Any": Any,
@@ -23,60 +26,29 @@ KNOWN: dict[str, Any] = {
     "bool": bool,
     "bytes": bytes,
     "confidence": _UNIT_INTERVAL,
+    "cost": _NOT_NEGATIVE,
     "date": dt.date,
     "datetime": dt.datetime,
     "dict": dict,
     "float": float,
     "int": int,
+    "latency": _NOT_NEGATIVE,
     "list": list,
     "probability": _UNIT_INTERVAL,
     "set": set,
     "str": str,
+    "temperature": Annotated[float, annotated_types.Ge(0), annotated_types.Le(2)],
+    "token_count": Annotated[int, annotated_types.Ge(0)],
     "tuple": tuple,
 }
 _GENERIC = {"dict": 2, "list": 1, "set": 1, "tuple": None}
 _SPECIAL = ("Literal", "Optional", "Union")
-
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<arrow>->)
-          |(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
-          |(?P<number>-?\d+(?:\.\d+)?)
-          |(?P<name>[A-Za-z_][\w.]*)
-          |(?P<mark>[:,\[\]|?()])
-          |(?P<bad>\S))""",
-    re.VERBOSE,
-)
-
-
-class Token(NamedTuple):
-    """One word of a spec and where it stands."""
-
-    kind: str
-    text: str
-    position: int
-
-
-def tokens_of(spec: str) -> list[Token]:
-    """Cut a spec into words; a character that belongs to none is an error under a caret."""
-    tokens: list[Token] = []
-    for match in _TOKEN.finditer(spec):
-        kind = match.lastgroup
-        if kind is None:
-            continue
-        if kind == "bad":
-            raise SignatureError.at(
-                spec,
-                match.start("bad"),
-                f"a signature cannot hold {match['bad']!r} here",
-                hint="write 'question: str -> answer: float'; describe fields with descriptions={...}",
-            )
-        tokens.append(Token(kind, match[kind], match.start(kind)))
-    return tokens
+_SHAPED = ("embedding", "tensor")
 
 
 @dataclass
-class TypeReader:
-    """Reads types off a list of tokens.
+class TypeReader(Reader):
+    """Reads types off a spec.
 
     Attributes
     ----------
@@ -84,33 +56,7 @@ class TypeReader:
         Types that the caller brings along, such as pydantic models, by name.
     """
 
-    spec: str
-    tokens: list[Token]
-    names: Mapping[str, Any]
-    index: int = 0
-
-    def peek(self) -> Token | None:
-        """Look at the next word."""
-        return self.tokens[self.index] if self.index < len(self.tokens) else None
-
-    def take(self, text: str | None = None, *, expecting: str | None = None) -> Token:
-        """Take the next word; it must be `text` if that is given."""
-        token = self.peek()
-        if token is None or (text is not None and token.text != text):
-            what = expecting or repr(text)
-            found = f"{token.text!r}" if token else "the end"
-            position = token.position if token else len(self.spec)
-            raise SignatureError.at(self.spec, position, f"expected {what}, found {found}")
-        self.index += 1
-        return token
-
-    def accept(self, text: str) -> bool:
-        """Take the next word if it is `text`."""
-        token = self.peek()
-        if token is not None and token.kind in {"mark", "arrow"} and token.text == text:
-            self.index += 1
-            return True
-        return False
+    names: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self) -> Any:
         """Read one type: ``list[str] | None``, ``Literal["a", "b"]``, ``float?``."""
@@ -124,9 +70,11 @@ class TypeReader:
     def _single(self) -> Any:
         token = self.take(expecting="a type")
         if token.kind != "name":
-            raise SignatureError.at(self.spec, token.position, f"expected a type, found {token.text!r}")
+            raise self.wrong(token, f"expected a type, found {token.text!r}")
         if token.text in _SPECIAL:
             return self._special(token)
+        if token.text in _SHAPED and token.text not in self.names:
+            return self._shaped(token)
         found = self.names.get(token.text, KNOWN.get(token.text, token))
         if found is token:
             raise self._unknown(token)
@@ -138,9 +86,7 @@ class TypeReader:
         arguments = self._arguments(self.read)
         wanted = _GENERIC[token.text]
         if wanted is not None and len(arguments) != wanted:
-            raise SignatureError.at(
-                self.spec, token.position, f"{token.text}[...] takes {wanted} type(s), got {len(arguments)}"
-            )
+            raise self.wrong(token, f"{token.text}[...] takes {wanted} type(s), got {len(arguments)}")
         return origin[tuple(arguments) if len(arguments) > 1 else arguments[0]]
 
     def _special(self, token: Token) -> Any:
@@ -150,9 +96,7 @@ class TypeReader:
         arguments = self._arguments(self.read)
         if token.text == "Optional":
             if len(arguments) != 1:
-                raise SignatureError.at(
-                    self.spec, token.position, f"Optional[...] takes 1 type(s), got {len(arguments)}"
-                )
+                raise self.wrong(token, f"Optional[...] takes 1 type(s), got {len(arguments)}")
             return Optional[arguments[0]]  # noqa: UP045  # built, not written
         return Union[tuple(arguments)]  # noqa: UP007  # built, not written
 
@@ -164,25 +108,38 @@ class TypeReader:
         return arguments
 
     def _value(self) -> Any:
-        token = self.take(expecting="a value")
-        if token.kind == "string":
-            return ast.literal_eval(token.text)
-        if token.kind == "number":
-            return float(token.text) if "." in token.text else int(token.text)
-        if token.text in {"True", "False", "None"}:
-            return {"True": True, "False": False, "None": None}[token.text]
-        raise SignatureError.at(
-            self.spec,
-            token.position,
-            f"Literal[...] takes quoted strings, numbers, True, False or None, found {token.text}",
-            hint=f'did you mean "{token.text}" in quotes?',
-        )
+        return self.read_scalar("Literal[...] takes quoted strings, numbers, True, False or None")
+
+    def _shaped(self, token: Token) -> Any:
+        """Read what stands after ``embedding`` or ``tensor``: sizes, and maybe the kind of number."""
+        example = f"for example {'embedding(1536)' if token.text == 'embedding' else 'tensor(3, 4)'}"
+        if not self.accept("("):
+            raise self.wrong(token, f"{token.text} needs its sizes", hint=example)
+        sizes: list[int | None] = []
+        dtype: Literal["float", "int"] = "float"
+        while not self.accept(")"):
+            at = self.take(expecting="a size")
+            if at.text in {"int", "float"} and sizes:
+                dtype = "int" if at.text == "int" else "float"
+                self.take(")")
+                break
+            if at.text != "*" and not (at.text.isdigit() and int(at.text) > 0):
+                raise self.wrong(
+                    at, f"a size is a whole number >= 1, or * for any, found {at.text!r}", hint=example
+                )
+            sizes.append(None if at.text == "*" else int(at.text))
+            if not self.accept(","):
+                self.take(")")
+                break
+        if not sizes or (token.text == "embedding" and (len(sizes) > 1 or dtype != "float")):
+            raise self.wrong(token, f"{token.text} takes {'1 size' if sizes else 'a size'}", hint=example)
+        shape = Shape(tuple(sizes), dtype)
+        return Annotated[shape.annotation, shape]
 
     def _unknown(self, token: Token) -> SignatureError:
-        known = [*KNOWN, *_SPECIAL, *self.names]
-        return SignatureError.at(
-            self.spec,
-            token.position,
+        known = [*KNOWN, *_SPECIAL, *_SHAPED, *self.names]
+        return self.wrong(
+            token,
             f"unknown type {token.text!r}; known: {', '.join(sorted(known))}",
             hint=did_you_mean(token.text, known) or f"bring your own: types={{{token.text!r}: {token.text}}}",
         )

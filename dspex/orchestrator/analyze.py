@@ -50,7 +50,7 @@ def analyze(signature: Signature, inputs: Mapping[str, Any]) -> Requirements:
 
 def title_of(signature: Signature) -> str:
     """Return what logs and tables call a signature: its name, or its spec when it was given none."""
-    return signature.name if signature.name not in {"Signature", "StringSignature"} else str(signature)
+    return signature.name if signature.name not in {"Signature", "StringSignature"} else signature.outline
 
 
 def _complexity(input_chars: int, output_fields: int, *, reasoning: bool) -> Literal["low", "medium", "high"]:

@@ -14,6 +14,8 @@ from dspex.records import Decision, Trial
 task = dx.sandbox.task("triage")
 triage = dx.signature("message -> label, confidence: probability", "Label it.", name="Triage")
 assert_type(triage, dx.Signature)
+assert_type(triage.extend("-> why", sure="float").without("why"), dx.Signature)
+assert_type(dx.validator(triage, message=dx.validators.of(str)), dx.Validator)
 assert_type(dx.configure(["openai/gpt-4o-mini"], objective="cost"), dx.Runtime)
 
 result = dx.execute(triage, message="hello")
