@@ -1,5 +1,8 @@
-"""Adapters that write and read exactly what DSPy's do, sooner: `ChatAdapter`, `JSONAdapter`, `XMLAdapter`."""
+"""Adapters that write and read exactly what DSPy's do, sooner: `ChatAdapter`, `JSONAdapter`, `XMLAdapter`.
 
-from dspex.bridge.compiled.adapters import ChatAdapter, JSONAdapter, XMLAdapter
+`fallbacks` says how often DSPy's own code had to take over, and why.
+"""
 
-__all__ = ["ChatAdapter", "JSONAdapter", "XMLAdapter"]
+from dspex.bridge.compiled.adapters import ChatAdapter, JSONAdapter, XMLAdapter, fallbacks
+
+__all__ = ["ChatAdapter", "JSONAdapter", "XMLAdapter", "fallbacks"]

@@ -7,8 +7,8 @@ own code instead, so that its result or its exception is DSPy's.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
+from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import dspy
@@ -174,9 +174,15 @@ class XMLAdapter(_Compiled, dspy.XMLAdapter):  # type: ignore[misc]  # DSPy is u
     """`dspy.XMLAdapter`, the same to the byte, with everything prepared that does not depend on values."""
 
 
-def _messages(adapter: Any, entry: Entry, signature: Any, demos: Any, inputs: Any) -> Messages:
-    plan = entry.plan
-    if plan is None or type(demos) not in (list, tuple):
+def _fields(plan: Plan | None, signature: Any, completion: str) -> dict[str, Any]:
+    if plan is None:
+        raise UnprovenError
+    return plan.parse(signature, completion)
+
+
+def _messages(adapter: Any, entry: Entry | None, signature: Any, demos: Any, inputs: Any) -> Messages:
+    plan = None if entry is None else entry.plan
+    if entry is None or plan is None or type(demos) not in (list, tuple):
         raise UnprovenError
     if type(inputs) is not dict:
         inputs = dict(inputs)
@@ -222,17 +228,17 @@ def _install(cls: Any, stock: Any, plans: Plans) -> None:  # noqa: C901  # four 
     entry_of, scope_of = plans.entries.get, thread_local_overrides.get
 
     def plain_format(self: Any, signature: Any, demos: Any, inputs: Any) -> Messages:
-        entry = self._entry(signature)
-        if entry is not None:
-            with contextlib.suppress(Exception):  # DSPy says below what is wrong, in its own words
-                return _messages(self, entry, signature, demos, inputs)
+        try:
+            return _messages(self, self._entry(signature), signature, demos, inputs)
+        except Exception as error:  # noqa: BLE001  # DSPy says below what is wrong, in its own words
+            _count(stock, "format", error)
         return stock_format(self, signature, demos, inputs)  # type: ignore[no-any-return]  # DSPy is untyped
 
     def plain_parse(self: Any, signature: Any, completion: str) -> dict[str, Any]:
-        plan = self._plan(signature)
-        if plan is not None:
-            with contextlib.suppress(Exception):  # as above
-                return plan.parse(signature, completion)  # type: ignore[no-any-return]  # as above
+        try:
+            return _fields(self._plan(signature), signature, completion)
+        except Exception as error:  # noqa: BLE001  # as above
+            _count(stock, "parse", error)
         return stock_parse(self, signature, completion)  # type: ignore[no-any-return]  # as above
 
     observed_format = _observed(plain_format, "format", stock.format)
@@ -259,7 +265,8 @@ def _install(cls: Any, stock: Any, plans: Plans) -> None:  # noqa: C901  # four 
                     if demos:
                         messages += plan.demo_messages(demos)
                     content = plan.request(inputs)
-                except Exception:  # noqa: BLE001  # as above
+                except Exception as error:  # noqa: BLE001  # as above
+                    _count(stock, "format", error)
                     return stock_format(self, signature, demos, inputs)  # type: ignore[no-any-return]  # as above
                 message = {"role": "user", "content": content}
                 messages.append(_expanded(message) if MARKER in content else message)
@@ -276,7 +283,8 @@ def _install(cls: Any, stock: Any, plans: Plans) -> None:  # noqa: C901  # four 
             if entry is not None and self.is_compiled and entry.fits(signature) and entry.plan is not None:
                 try:
                     return entry.plan.parse(signature, completion)
-                except Exception:  # noqa: BLE001  # as above
+                except Exception as error:  # noqa: BLE001  # as above
+                    _count(stock, "parse", error)
                     return stock_parse(self, signature, completion)  # type: ignore[no-any-return]  # as above
         return observed_parse(self, signature, completion)  # type: ignore[no-any-return]  # as above
 
@@ -287,6 +295,22 @@ def _install(cls: Any, stock: Any, plans: Plans) -> None:  # noqa: C901  # four 
     for function, name in ((fast_format, "format"), (fast_parse, "parse")):
         function.__name__, function.__qualname__ = name, f"{cls.__name__}.{name}"
         function.__doc__ = getattr(stock, name).__doc__
+
+
+_taken_over: Counter[str] = Counter()
+
+
+def _count(stock: Any, method: str, error: Exception) -> None:
+    reason = "not proven" if isinstance(error, UnprovenError) else type(error).__name__
+    _taken_over[f"{stock.__name__}.{method}: {reason}"] += 1
+
+
+def fallbacks() -> dict[str, int]:
+    """Say how often DSPy's own code took over, and why: a plan was not proven for it, or it failed.
+
+    A completion that cannot be parsed is among them, since DSPy is to say so in its own words.
+    """
+    return dict(_taken_over)
 
 
 def _observed(plain: Callable[..., Any], name: str, stock_method: Any) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 
 import dspex as dx
-from dspex.adapters import ChatAdapter, JSONAdapter, XMLAdapter
+from dspex.adapters import ChatAdapter, JSONAdapter, XMLAdapter, fallbacks
 from dspex.bridge import lm as lm_bridge
 from dspex.bridge.compiled.accelerate import twin
 from dspex.bridge.compiled.chat import ChatPlan
@@ -506,3 +506,16 @@ def test_the_benchmark_names_its_peers(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 * 3 * 2 + 2 * 3 + 6 + 3
     assert all("DSPy " in line and "cached " in line and "dspex " in line for line in lines)
+
+
+def test_what_dspy_took_over_is_counted_with_its_reason():
+    """A fallback is visible: once for what no plan is proven for, once for what cannot be read."""
+    adapter, signature = ChatAdapter(), dspy.Signature("question -> answer")
+    before = fallbacks()
+    adapter.format(signature, iter([]), {"question": "?"})
+    with pytest.raises(AdapterParseError):
+        adapter.parse(signature, "no header at all")
+    adapter.format(signature, [], {"question": "?"})
+    taken = {key: count - before.get(key, 0) for key, count in fallbacks().items()}
+    assert taken["ChatAdapter.format: not proven"] == 1
+    assert sum(count for key, count in taken.items() if key.startswith("ChatAdapter.parse")) == 1
