@@ -10,10 +10,12 @@ from dspex.errors import (
     DspexError,
     ExecutionError,
     ExhaustedError,
+    NotSupportedError,
     ProviderError,
     RateLimitedError,
     SignatureError,
     StoreError,
+    TemplateError,
     UnavailableError,
     UnknownNameError,
     VariableError,
@@ -24,6 +26,7 @@ PARENTS = {
     DspexError: Exception,
     DefinitionError: DspexError,
     SignatureError: DefinitionError,
+    TemplateError: DefinitionError,
     VariableError: DefinitionError,
     UnknownNameError: DefinitionError,
     DataError: DefinitionError,
@@ -34,6 +37,7 @@ PARENTS = {
     ExhaustedError: ExecutionError,
     CancelledError: ExecutionError,
     StoreError: ExecutionError,
+    NotSupportedError: DspexError,
 }
 
 
