@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dspex.errors import DefinitionError, DspexError, ExecutionError
     from dspex.native import metrics
     from dspex.native.signature import Signature, signature
+    from dspex.native.template import Template, template
     from dspex.optimizers.definition import Budget
     from dspex.optimizers.study import Study
     from dspex.records import Objective, Price, Strategy
@@ -39,6 +40,7 @@ __all__ = [
     "Space",
     "Strategy",
     "Study",
+    "Template",
     "__version__",
     "aexecute",
     "configure",
@@ -52,6 +54,7 @@ __all__ = [
     "runs",
     "sandbox",
     "signature",
+    "template",
 ]
 
 # Each public name is imported when it is first used (PEP 562), so that `import dspex` costs milliseconds.
@@ -73,6 +76,7 @@ _HOMES = {
     "Space": "dspex.variables.space",
     "Strategy": "dspex.records",
     "Study": "dspex.optimizers.study",
+    "Template": "dspex.native.template",
     "aexecute": "dspex.session",
     "configure": "dspex.session",
     "execute": "dspex.session",
@@ -85,6 +89,7 @@ _HOMES = {
     "runs": "dspex.session",
     "sandbox": "dspex.sandbox",
     "signature": "dspex.native.signature",
+    "template": "dspex.native.template",
 }
 _ROOMS = ("metrics", "sandbox")
 
