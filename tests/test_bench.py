@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dspex import bench
-from dspex.bench import routing
+from dspex.bench import routing, scoring
 from dspex.bench.timing import medians_us
 from dspex.errors import UnknownNameError
 
@@ -22,6 +22,15 @@ def test_times_are_medians_of_every_call():
     found = medians_us({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=3)
     assert order == ["a", "b"] * 4
     assert set(found) == {"a", "b"}
+
+
+def test_scoring_prints_ratios(monkeypatch, capsys):
+    """A small run of the real benchmark: every peer has a figure, and a multiple of ours."""
+    monkeypatch.setattr(scoring, "_BATCH", 20)
+    bench.run(["scoring"])
+    out = capsys.readouterr().out
+    assert out.count("so many times the first") == 5
+    assert "DSPy's answer_exact_match" in out
 
 
 def test_routing_prints_every_policy_and_an_interval(monkeypatch, capsys):

@@ -9,13 +9,17 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from dspex.bench import overhead, routing
+from dspex.bench import overhead, routing, scoring
 from dspex.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-BENCHMARKS: dict[str, Callable[[], None]] = {"overhead": overhead.run, "routing": routing.run}
+BENCHMARKS: dict[str, Callable[[], None]] = {
+    "overhead": overhead.run,
+    "routing": routing.run,
+    "scoring": scoring.run,
+}
 
 
 def run(names: Sequence[str]) -> None:
