@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dspex.native import metrics, validators
     from dspex.native.classes import output
     from dspex.native.signature import Signature, signature
+    from dspex.native.template import Template, template
     from dspex.native.validate import Validator, validator
     from dspex.optimizers.definition import Budget
     from dspex.optimizers.study import Study
@@ -42,6 +43,7 @@ __all__ = [
     "Space",
     "Strategy",
     "Study",
+    "Template",
     "Validator",
     "ValuesError",
     "__version__",
@@ -61,6 +63,7 @@ __all__ = [
     "runs",
     "sandbox",
     "signature",
+    "template",
     "validator",
     "validators",
 ]
@@ -84,6 +87,7 @@ _HOMES = {
     "Space": "dspex.variables.space",
     "Strategy": "dspex.records",
     "Study": "dspex.optimizers.study",
+    "Template": "dspex.native.template",
     "Validator": "dspex.native.validate",
     "ValuesError": "dspex.errors",
     "accelerate": "dspex.bridge.compiled.accelerate",
@@ -102,6 +106,7 @@ _HOMES = {
     "runs": "dspex.session",
     "sandbox": "dspex.sandbox",
     "signature": "dspex.native.signature",
+    "template": "dspex.native.template",
     "validator": "dspex.native.validate",
     "validators": "dspex.native.validators",
 }

@@ -19,15 +19,13 @@ from dspex.optimizers.definition import Budget
 from dspex.variables.space import Space
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from dspex.events import Event
     from dspex.optimizers.study import Study
     from dspex.runtime import Runtime
 
 _CELL_TIMEOUT_S = 300
-
-METRICS: dict[str, Callable[..., Any]] = {"exact_match": metrics.exact_match, "token_f1": metrics.token_f1}
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,7 +39,11 @@ class Parser(argparse.ArgumentParser):
 def add_search_options(parser: argparse.ArgumentParser) -> None:
     """Add what `optimize` takes on the command line and in a notebook alike."""
     budget = Budget()
-    parser.add_argument("--metric", default="exact_match", help="exact_match, token_f1, or a function's name")
+    parser.add_argument(
+        "--metric",
+        default="exact_match",
+        help=f"{', '.join(metrics.NAMED)}; in a notebook also a function's name",
+    )
     parser.add_argument("--optimizer", default="beacon", help="beacon (default) or random")
     parser.add_argument(
         "--trials", type=int, default=budget.trials, help=f"at most so many (default {budget.trials})"
@@ -90,7 +92,9 @@ def _parser() -> Parser:
     demo.set_defaults(run=_demo)
 
     bench = commands.add_parser("bench", help="measure, and print figures beside a named peer")
-    bench.add_argument("names", nargs="*", metavar="NAME", help="overhead, routing; all of them if left out")
+    bench.add_argument(
+        "names", nargs="*", metavar="NAME", help="overhead, routing, scoring; all of them if left out"
+    )
     bench.set_defaults(run=_bench)
 
     execute = commands.add_parser("execute", help="run a task the way that is believed to pay")
@@ -161,8 +165,8 @@ def _optimize(given: argparse.Namespace) -> None:
     else:
         described = signature(given.signature, given.instructions)
         train, val = _examples(given.train), None if given.val is None else _examples(given.val)
-    if given.metric not in METRICS:
-        raise UnknownNameError.among("metric", given.metric, METRICS)
+    if given.metric not in metrics.NAMED:
+        raise UnknownNameError.among("metric", given.metric, metrics.NAMED)
     runtime = session.current()
     unsubscribe = runtime.events.subscribe(_Progress(given.trials))
     try:
@@ -171,7 +175,7 @@ def _optimize(given: argparse.Namespace) -> None:
             space=space,
             trainset=train,
             valset=val,
-            metric=METRICS[given.metric],
+            metric=metrics.NAMED[given.metric],
             **search_options(given),
         ).wait()
     finally:

@@ -5,24 +5,26 @@
     DspexError                     message, hint (the next step), retryable
     ├── DefinitionError            what was written is wrong; nothing has run
     │   ├── SignatureError         a signature spec, with a caret under the place
+    │   ├── TemplateError          a prompt template, or the values it is filled with
     │   ├── VariableError          a variable, a space, or a configuration
     │   ├── UnknownNameError       a name that is not there, with the nearest that is
     │   ├── ValuesError            values that do not fit a signature's fields, all at once
     │   └── DataError              examples, a metric, or a budget
-    └── ExecutionError             running it went wrong
-        ├── ProviderError          a model answered with an error
-        │   ├── RateLimitedError   … asks us to come back later (retry_after_s)
-        │   └── UnavailableError   … is down or too slow
-        ├── ExhaustedError         every allowed strategy was tried and failed
-        ├── CancelledError         somebody asked for it to stop
-        └── StoreError             what happened could not be kept
+    ├── ExecutionError             running it went wrong
+    │   ├── ProviderError          a model answered with an error
+    │   │   ├── RateLimitedError   … asks us to come back later (retry_after_s)
+    │   │   └── UnavailableError   … is down or too slow
+    │   ├── ExhaustedError         every allowed strategy was tried and failed
+    │   ├── CancelledError         somebody asked for it to stop
+    │   └── StoreError             what happened could not be kept
+    └── NotSupportedError          a fast way is not proven for this; the general way is taken
 """
 
 from __future__ import annotations
 
 import difflib
 import reprlib
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -61,18 +63,22 @@ class DspexError(Exception):
 class DefinitionError(DspexError):
     """What the user wrote is wrong; no work has been started."""
 
+    @classmethod
+    def at(cls, text: str, position: int, message: str, *, hint: str | None = None) -> Self:
+        """Point at a character of what was written with a caret."""
+        line_start = text.rfind("\n", 0, position) + 1
+        line_end = text.find("\n", position)
+        line = text[line_start : line_end if line_end >= 0 else len(text)]
+        caret = " " * (position - line_start) + "^"
+        return cls(f"{message}\n  {line}\n  {caret}", hint=hint)
+
 
 class SignatureError(DefinitionError):
     """A signature spec cannot be read."""
 
-    @classmethod
-    def at(cls, spec: str, position: int, message: str, *, hint: str | None = None) -> SignatureError:
-        """Point at a character of the spec with a caret."""
-        line_start = spec.rfind("\n", 0, position) + 1
-        line_end = spec.find("\n", position)
-        line = spec[line_start : line_end if line_end >= 0 else len(spec)]
-        caret = " " * (position - line_start) + "^"
-        return cls(f"{message}\n  {line}\n  {caret}", hint=hint)
+
+class TemplateError(DefinitionError):
+    """A prompt template cannot be read, or cannot be filled with the given values."""
 
 
 class VariableError(DefinitionError):
@@ -177,6 +183,10 @@ class CancelledError(ExecutionError):
 
 class StoreError(ExecutionError):
     """Something could not be kept in, or read from, the store."""
+
+
+class NotSupportedError(DspexError):
+    """A fast way is not proven for what it was given; whoever offers it takes the general way then."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dspex import bench
-from dspex.bench import definitions, routing
+from dspex.bench import definitions, routing, scoring
 from dspex.bench.timing import medians_us
 from dspex.errors import UnknownNameError
 
@@ -32,6 +32,15 @@ def test_definitions_print_every_figure(monkeypatch, capsys):
     figures = {line[:60].strip(): float(line[60:-3]) for line in lines}
     assert len(figures) == 11
     assert figures["class after 8 new instructions: dspex"] < figures["class after 8 new instructions: DSPy"]
+
+
+def test_scoring_prints_ratios(monkeypatch, capsys):
+    """A small run of the real benchmark: every peer has a figure, and a multiple of ours."""
+    monkeypatch.setattr(scoring, "_BATCH", 20)
+    bench.run(["scoring"])
+    out = capsys.readouterr().out
+    assert out.count("so many times the first") == 5
+    assert "DSPy's answer_exact_match" in out
 
 
 def test_routing_prints_every_policy_and_an_interval(monkeypatch, capsys):

@@ -77,6 +77,13 @@ def test_bad_input_ends_with_its_reason(store, capsys, arguments, message):
     assert "Traceback" not in err
 
 
+def test_metrics_are_known_by_name(capsys):
+    """The help lists every ready-made metric: there is one list of them."""
+    with pytest.raises(SystemExit):
+        main(["optimize", "-h"])
+    assert ", ".join(dx.metrics.NAMED) in " ".join(capsys.readouterr().out.split())
+
+
 def test_nothing_yet_says_what_to_do(store, capsys):
     """Empty tables are sentences."""
     for command, expected in (

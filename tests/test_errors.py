@@ -11,10 +11,12 @@ from dspex.errors import (
     ExecutionError,
     ExhaustedError,
     Failure,
+    NotSupportedError,
     ProviderError,
     RateLimitedError,
     SignatureError,
     StoreError,
+    TemplateError,
     UnavailableError,
     UnknownNameError,
     ValuesError,
@@ -26,6 +28,7 @@ PARENTS = {
     DspexError: Exception,
     DefinitionError: DspexError,
     SignatureError: DefinitionError,
+    TemplateError: DefinitionError,
     VariableError: DefinitionError,
     UnknownNameError: DefinitionError,
     ValuesError: DefinitionError,
@@ -37,6 +40,7 @@ PARENTS = {
     ExhaustedError: ExecutionError,
     CancelledError: ExecutionError,
     StoreError: ExecutionError,
+    NotSupportedError: DspexError,
 }
 
 

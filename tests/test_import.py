@@ -5,7 +5,19 @@ import pytest
 
 import dspex
 
-HEAVY = ["dspy", "torch", "joblib", "plotly", "IPython", "numpy", "pandas", "sqlalchemy", "optuna", "litellm"]
+HEAVY = [
+    "dspy",
+    "torch",
+    "joblib",
+    "plotly",
+    "IPython",
+    "numpy",
+    "pandas",
+    "sqlalchemy",
+    "optuna",
+    "litellm",
+    "jinja2",
+]
 
 
 def run(code):
@@ -26,7 +38,7 @@ def test_light_values_need_no_dspy():
     code = (
         "import sys, dspex as dx\n"
         "dx.Space(t=dx.Float(0, 1), n=dx.Int(0, 3), c=dx.Choice(['a']), m=dx.Model(['openai/x']))\n"
-        "str(dx.signature('question -> answer: float')), dx.Objective(), dx.Price(1, 2)\n"
+        "str(dx.signature('question -> answer: float')), dx.Objective(), dx.Price(1, 2), dx.metrics.exact_match\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
     assert run(code) == "[]"

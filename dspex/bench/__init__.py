@@ -9,7 +9,7 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from dspex.bench import definitions, native, overhead, routing
+from dspex.bench import definitions, native, overhead, routing, scoring
 from dspex.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "native": native.run,
     "overhead": overhead.run,
     "routing": routing.run,
+    "scoring": scoring.run,
 }
 
 

@@ -77,6 +77,36 @@ def labels_of(example: dspy.Example) -> dict[str, Any]:
     return dict(example.labels().toDict())
 
 
+def input_items(example: Any) -> list[tuple[str, Any]]:
+    """Return the input fields by name, as they are."""
+    names = example.inputs().keys()
+    return [(name, example[name]) for name in names]
+
+
+def label_items(example: Any) -> list[tuple[str, Any]]:
+    """Return the fields that are no inputs by name, as they are; `example.labels()` copies the example thrice."""
+    names = getattr(example, "_input_keys", None)
+    if names is None:
+        labels = example.labels()  # DSPy says what to do about an example that was not told its inputs
+        return [(name, labels[name]) for name in labels.keys()]  # noqa: SIM118  # an Example is no mapping
+    return [(name, example[name]) for name in example.keys() if name not in names]  # noqa: SIM118  # as above
+
+
+def common_labels(examples: Sequence[Any]) -> list[str]:
+    """Return the labels' names if every example has the same ones in the same order, else nothing."""
+    found: list[str] | None = None
+    for example in examples:
+        names = getattr(example, "_input_keys", None)
+        if names is None:
+            return []
+        labels = [name for name in example.keys() if name not in names]  # noqa: SIM118  # an Example is no mapping
+        if found is None:
+            found = labels
+        elif labels != found:
+            return []
+    return found or []
+
+
 def key_of(example: dspy.Example) -> str:
     """Name an example by its content; equal content has an equal key in every process."""
     text = json.dumps(example.toDict(), sort_keys=True, default=repr)

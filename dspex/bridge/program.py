@@ -225,7 +225,7 @@ def score(
     """Score a prediction; a metric that raises, or returns no number, scores 0 and leaves a traceback."""
     try:
         value = metric(example, prediction)
-        return _number(value, metric), None
+        return as_number(value, metric), None
     except Exception:  # noqa: BLE001  # the user's own code: any failure of it is a data point
         return 0.0, traceback.format_exc()
 
@@ -238,10 +238,17 @@ def ideal_prediction(example: dspy.Example, outputs: Sequence[str]) -> dspy.Pred
 
 def number(metric: Callable[..., Any], example: dspy.Example, prediction: dspy.Prediction) -> float:
     """Score a prediction and let whatever the metric raises through."""
-    return _number(metric(example, prediction), metric)
+    return as_number(metric(example, prediction), metric)
 
 
-def _number(value: Any, metric: Callable[..., Any]) -> float:
+def as_number(value: Any, metric: Callable[..., Any]) -> float:
+    """Return what a metric returned as a number.
+
+    Raises
+    ------
+    DefinitionError
+        If it is neither a finite number, a bool, nor something with such a score.
+    """
     value = getattr(value, "score", value)  # GEPA's metrics return a Prediction with a score and feedback
     try:
         result = math.nan if isinstance(value, (str, bytes)) else float(value)
@@ -254,6 +261,28 @@ def _number(value: Any, metric: Callable[..., Any]) -> float:
             hint="return 1.0 for right and 0.0 for wrong",
         )
     return result
+
+
+def with_feedback(score: float, feedback: str) -> dspy.Prediction:
+    """Make what GEPA wants of a metric: a score, and what is to be said about it."""
+    return dspy.Prediction(score=float(score), feedback=feedback)
+
+
+def ask(program: dspy.Module, inputs: Mapping[str, Any], lm: dspy.BaseLM | None) -> dict[str, Any]:
+    """Run a program on a model, or on the one in force, and return its fields; what goes wrong is raised.
+
+    Raises
+    ------
+    DefinitionError
+        If no model is given and none is in force.
+    """
+    if lm is None and dspy.settings.lm is None:
+        raise DefinitionError(
+            "no model is in force, so there is none to ask",
+            hint="give one, such as lm=dspex.lm('openai/gpt-4o-mini'), or call dspy.configure(lm=...)",
+        )
+    with dspy.context() if lm is None else dspy.context(lm=lm):
+        return _fields(program(**inputs))
 
 
 def _predictors(program: dspy.Module) -> list[Any]:

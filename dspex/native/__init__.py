@@ -1,1 +1,1 @@
-"""The fast layer that needs no model: signatures and metrics."""
+"""The fast layer that needs no model: signatures, templates and metrics."""

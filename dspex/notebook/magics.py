@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 
 from dspex import session
-from dspex.cli import METRICS, Parser, add_search_options, search_options
+from dspex.cli import Parser, add_search_options, search_options
 from dspex.errors import DefinitionError, SignatureError, UnknownNameError
+from dspex.native import metrics
 from dspex.native.signature import Signature, signature
 from dspex.notebook import display
 from dspex.variables.space import Space
@@ -124,13 +125,13 @@ def _space(given: argparse.Namespace, cell: str | None, names: Names) -> tuple[S
 
 def _optimize(given: argparse.Namespace, cell: str | None, names: Names) -> tuple[Study, None]:
     _no_cell("optimize", cell)
-    metric = METRICS.get(given.metric)
+    metric = metrics.NAMED.get(given.metric)
     study = session.optimize(
         _named(given.task, names, "signature or program"),
         space=_named(given.space, names, "space"),
         trainset=_named(given.train, names, "data set"),
         valset=None if given.val is None else _named(given.val, names, "data set"),
-        metric=metric if metric is not None else _named(given.metric, names, "metric", also=METRICS),
+        metric=metric if metric is not None else _named(given.metric, names, "metric", also=metrics.NAMED),
         **search_options(given),
     )
     return study, None

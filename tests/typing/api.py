@@ -23,6 +23,11 @@ assert_type(result, Result)
 assert_type(result.rate(1.0), Result)
 assert_type(dx.explain(triage, message="hello"), Decision)
 
+assert_type(dx.metrics.exact_match(task.train[0], result), float)
+assert_type(dx.metrics.accuracy(task.train, task.train), float)
+mixed = dx.metrics.weighted({dx.metrics.exact_match.on("label"): 2, dx.metrics.token_f1: 1})
+assert_type(dx.template("{{ message }}").render(message="hello"), str)
+
 space = dx.Space(
     temperature=dx.Float(0.0, 1.5, default=0.7),
     demos=dx.Int(0, 8),
