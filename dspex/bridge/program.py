@@ -18,7 +18,7 @@ from dspy.utils.exceptions import AdapterParseError
 from dspex.bridge.compiled.accelerate import accelerated
 from dspex.bridge.observe import metered
 from dspex.errors import DefinitionError, ProviderError, UnknownNameError
-from dspex.records import Outcome
+from dspex.records import Outcome, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -230,15 +230,36 @@ def score(
         return 0.0, traceback.format_exc()
 
 
+def judged(
+    metric: Callable[..., Any],
+    example: dspy.Example,
+    prediction: dspy.Prediction,
+    lm: dspy.BaseLM,
+    *,
+    stop: Callable[[], bool] | None = None,
+) -> tuple[float, str | None, Usage]:
+    """Score a prediction as `score` does, and say what a metric that asks a model has used.
+
+    Such a metric asks `lm` unless it has a model of its own.
+    """
+    with metered(stop) as meter, dspy.context(lm=lm):
+        value, error = score(metric, example, prediction)
+    usage = meter.usage
+    return value, error, usage if usage.calls else Usage()
+
+
 def ideal_prediction(example: dspy.Example, outputs: Sequence[str]) -> dspy.Prediction:
     """Make the prediction that a perfect program would give, to try a metric on before anything is paid for."""
     labels = example.labels().toDict()
     return dspy.Prediction(**dict.fromkeys(outputs, "") | labels)
 
 
-def number(metric: Callable[..., Any], example: dspy.Example, prediction: dspy.Prediction) -> float:
+def number(
+    metric: Callable[..., Any], example: dspy.Example, prediction: dspy.Prediction, lm: dspy.BaseLM
+) -> float:
     """Score a prediction and let whatever the metric raises through."""
-    return as_number(metric(example, prediction), metric)
+    with dspy.context(lm=lm):
+        return as_number(metric(example, prediction), metric)
 
 
 def as_number(value: Any, metric: Callable[..., Any]) -> float:

@@ -131,7 +131,9 @@ def define(
     val = None if valset is None else examples_bridge.checked(valset, what="valset", inputs=names)
     _check_space(space, program, lm)
     demos, scored = _split(train, val, wants_demos="demos" in space, seed=seed)
-    _check_metric(metric, scored, Signature.from_dspy(program_bridge.signature_of(program)).outputs)
+    _check_metric(
+        metric, scored, Signature.from_dspy(program_bridge.signature_of(program)).outputs, default_lm
+    )
     search_named(optimizer, space, seed)
     return Definition(
         name=name,
@@ -152,7 +154,7 @@ def define(
             "space": space.key,
             "examples": examples_bridge.key_of_all(scored),
             "demos": examples_bridge.key_of_all(demos),
-            "metric": getattr(metric, "__qualname__", type(metric).__qualname__),
+            "metric": _name_of(metric),
             "optimizer": optimizer,
             "model": default_lm.model,
             "seed": seed,
@@ -222,7 +224,7 @@ def _binding(
 
 
 def _check_metric(
-    metric: Callable[..., Any], examples: Sequence[dspy.Example], outputs: Sequence[str]
+    metric: Callable[..., Any], examples: Sequence[dspy.Example], outputs: Sequence[str], lm: dspy.BaseLM
 ) -> None:
     """Try a metric on perfect predictions, before anything is paid for.
 
@@ -235,11 +237,11 @@ def _check_metric(
         raise DataError(
             f"a metric must be callable, got {metric!r}", hint="dspex.metrics.exact_match, or a function"
         )
-    name = getattr(metric, "__name__", type(metric).__name__)
+    name = _name_of(metric)
     failure: Exception | None = None
     for example in examples[:3]:
         try:
-            program_bridge.number(metric, example, program_bridge.ideal_prediction(example, outputs))
+            program_bridge.number(metric, example, program_bridge.ideal_prediction(example, outputs), lm)
         except Exception as error:  # noqa: BLE001  # the user's own code may raise anything
             failure = error
         else:
@@ -248,3 +250,9 @@ def _check_metric(
         f"the metric {name} cannot score a perfect prediction: {type(failure).__name__}: {failure}",
         hint="it is called as metric(example, prediction) and must return a number or a bool",
     ) from failure
+
+
+def _name_of(metric: Callable[..., Any]) -> str:
+    return str(
+        getattr(metric, "__qualname__", None) or getattr(metric, "__name__", type(metric).__qualname__)
+    )

@@ -126,5 +126,7 @@ class Evaluator:
         row = Score(configuration_key, example_key, 0.0, outcome.usage, outcome.traceback)
         if prediction is None:
             return row
-        value, error = program_bridge.score(self._metric, example, prediction)
-        return replace(row, score=value, error=error)
+        value, error, judging = program_bridge.judged(
+            self._metric, example, prediction, lm, stop=self._stopped
+        )
+        return replace(row, score=value, error=error, usage=outcome.usage + judging)

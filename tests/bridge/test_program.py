@@ -477,7 +477,7 @@ def test_a_predictors_own_model_comes_first():
 def test_metrics_return_numbers(value, expected):
     """Numbers, truth values, and GEPA's predictions with a score are scores."""
     assert program.score(lambda example, prediction: value, DEMO, dspy.Prediction()) == (expected, None)
-    assert program.number(lambda example, prediction: value, DEMO, dspy.Prediction()) == expected
+    assert program.number(lambda example, prediction: value, DEMO, dspy.Prediction(), lm_of()) == expected
 
 
 @pytest.mark.parametrize(
@@ -498,7 +498,7 @@ def test_what_is_no_number_is_refused(value, message):
         return value
 
     with pytest.raises(DefinitionError) as caught:
-        program.number(judge, DEMO, dspy.Prediction())
+        program.number(judge, DEMO, dspy.Prediction(), lm_of())
     assert str(caught.value).startswith(message)
     score, trace = program.score(judge, DEMO, dspy.Prediction())
     assert score == 0.0
@@ -516,7 +516,7 @@ def test_a_metric_that_raises_is_a_data_point():
     assert trace.startswith("Traceback (most recent call last):")
     assert "in judge" in trace
     with pytest.raises(AttributeError):
-        program.number(judge, DEMO, dspy.Prediction(answer="4"))
+        program.number(judge, DEMO, dspy.Prediction(answer="4"), lm_of())
 
 
 def test_ideal_prediction():

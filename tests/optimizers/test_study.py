@@ -181,6 +181,16 @@ def test_a_metric_that_raises_on_one_example_is_a_data_point():
     assert failed["error"].str.contains("LookupError: no such thing").all()
 
 
+def test_what_a_judge_asks_is_paid_for_by_the_study():
+    """A metric that asks a model uses the study's own, and its calls count like the program's."""
+    plain = begin(budget=dx.Budget(trials=1), valset=TRIAGE.dev[:20]).wait()
+    judge = dx.metrics.judge("The label fits the message.")
+    judged = begin(budget=dx.Budget(trials=1), valset=TRIAGE.dev[:20], metric=judge).wait()
+    assert judged.state == "finished"
+    assert judged.usage.calls >= plain.usage.calls + 18
+    assert judged.usage.cost_usd > plain.usage.cost_usd
+
+
 def test_a_model_that_fails_is_a_data_point(runtime):
     """Rate limits score 0 with their reason, and the other examples count."""
     flaky = dx.sandbox.lm("small", faults=dx.sandbox.Faults(rate_limit=0.3))
