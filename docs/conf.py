@@ -6,3 +6,4 @@ html_theme = "furo"
 exclude_patterns = ["images"]
 autodoc_typehints = "signature"
 napoleon_google_docstring = False
+napoleon_use_ivar = True  # an attribute may be documented where it is declared too
