@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sqlite3
 import subprocess
 import sys
-
-from sqlalchemy import create_engine, text
 
 SCRIPT = """
 import sys, threading
@@ -39,8 +39,8 @@ print("calls", study.usage.calls, "rows", len(study.scores))
 
 
 def rows(store, query):
-    with create_engine(f"sqlite:///{store}").connect() as connection:
-        return connection.execute(text(query)).all()
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        return connection.execute(query).fetchall()
 
 
 def count(store, table):

@@ -141,7 +141,11 @@ def _sqlite(path: Path, *, synchronous: str = "NORMAL") -> Engine:
 
 
 def _ready(engine: Engine) -> Engine:
-    schema.metadata.create_all(engine)
+    try:
+        schema.metadata.create_all(engine)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 
