@@ -26,7 +26,7 @@ from dspex.orchestrator.model import BeliefModel
 from dspex.orchestrator.policy import EXPLORATION, objective_named
 from dspex.orchestrator.result import Result
 from dspex.pools import make_pool
-from dspex.records import Execution, Objective, Outcome, Price, Strategy
+from dspex.records import Execution, Field, Objective, Outcome, Price, Strategy
 from dspex.store import Store, default_url
 from dspex.store.log import Cursor
 
@@ -100,7 +100,15 @@ class Runtime:
                 "models must name at least one model, got none", hint="models=['sandbox/small']"
             )
         self._lms: dict[str, dspy.BaseLM] = {}
-        self.models = tuple(self.lm(model).model for model in models)
+        for model in models:
+            lm = self.lm(model)
+            if lm.model in self._lms and self._lms[lm.model] is not lm:
+                raise DefinitionError(
+                    f"models must differ by name, {lm.model} is there twice with other settings",
+                    hint="settings such as temperature are variables of a space: dspex.optimize(...)",
+                )
+            self._lms[lm.model] = lm
+        self.models = tuple(dict.fromkeys(self.lm(model).model for model in models))
         for name, price in (prices or {}).items():
             prices_bridge.declare(name, price)
         self._modules: dict[str, Callable[..., Any]] = {
@@ -124,7 +132,7 @@ class Runtime:
         self.orchestrator.replay(self.store.since(Cursor(), limit=_REPLAYED)[0])
         self.events.subscribe(self._keep)
         self.studies: dict[str, Study] = {}
-        self._programs: dict[tuple[str, str], dspy.Module] = {}
+        self._programs: dict[tuple[str, str], tuple[tuple[Field, ...], dspy.Module]] = {}
 
     def __repr__(self) -> str:
         simulated = " (simulated)" if all(name.startswith("sandbox/") for name in self.models) else ""
@@ -140,7 +148,6 @@ class Runtime:
         if not isinstance(model, str):
             if not lm_bridge.is_lm(model):
                 raise DefinitionError(f"a model is a name or a dspy.LM, got {model!r}")
-            self._lms.setdefault(model.model, model)
             return model
         if model not in self._lms:
             self._lms[model] = (
@@ -154,11 +161,12 @@ class Runtime:
         self, task: Task, inputs: Mapping[str, Any], *, pin: Strategy | None = None, explore: bool = True
     ) -> Result:
         """Run a task the way that is believed to pay, and learn from it."""
-        described, strategies, program_for = self._prepared(task)
+        described, strategies, prepare = self._prepared(task)
         described.check_inputs(inputs)
 
         def attempt(strategy: Strategy) -> Outcome:
-            outcome = program_bridge.run(program_for(strategy), inputs, self.lm(strategy.model))[1]
+            program, lm = prepare(strategy)
+            outcome = program_bridge.run(program, inputs, lm)[1]
             broken = described.broken_constraints(outcome.output) if outcome.output is not None else None
             # An answer out of bounds is a failed attempt: another model may keep to them.
             return outcome if broken is None else replace(outcome, output=None, error=broken)
@@ -181,26 +189,34 @@ class Runtime:
         described.check_inputs(inputs)
         return self.orchestrator.explain(described, inputs, strategies)
 
-    def _prepared(self, task: Task) -> tuple[Signature, list[Strategy], Callable[[Strategy], dspy.Module]]:
-        """Return what a task is, the ways it can be run, and the program for each way."""
+    def _prepared(
+        self, task: Task
+    ) -> tuple[Signature, list[Strategy], Callable[[Strategy], tuple[dspy.Module, dspy.BaseLM]]]:
+        """Return what a task is, the ways it can be run, and the program and model for each way."""
         if program_bridge.is_program(task):
             described = Signature.from_dspy(program_bridge.signature_of(task))
-            # An optimized program brings its own model; another one would be another program.
-            models = program_bridge.models_of(task)
-            for predictor in task.predictors():
-                if predictor.lm is not None:
-                    self.lm(predictor.lm)
-            kind = type(task).__name__
-            return described, [Strategy(model, kind) for model in models[-1:] or self.models], lambda _: task
+            kind, own = type(task).__name__, program_bridge.models_of(task)
+            if own:
+                # An optimized program brings its own models; another one would be another program.
+                return described, [Strategy(" + ".join(own), kind)], lambda _: (task, self.lm(self.models[0]))
+            strategies = [Strategy(model, kind) for model in self.models]
+            return described, strategies, lambda strategy: (task, self.lm(strategy.model))
         described = signature(task)
         strategies = [Strategy(model, module) for model in self.models for module in self._modules]
-        return described, strategies, lambda strategy: self._program(described, strategy.module)
+        return (
+            described,
+            strategies,
+            lambda strategy: (self._program(described, strategy.module), self.lm(strategy.model)),
+        )
 
     def _program(self, described: Signature, module: str) -> dspy.Module:
         key = (described.key, module)
-        if key not in self._programs:
-            self._programs[key] = program_bridge.make(described.to_dspy(), self._modules[module])
-        return self._programs[key]
+        fields, program = self._programs.get(key, (None, None))
+        # A class that was defined anew in a notebook has the old one's name, and is another type.
+        if program is None or fields != described.fields:
+            program = program_bridge.make(described.to_dspy(), self._modules[module])
+            self._programs[key] = described.fields, program
+        return program
 
     # ── optimizing ──────────────────────────────────────────────────────────────────────────────
 

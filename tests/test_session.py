@@ -7,6 +7,7 @@ import contextlib
 import logging
 import subprocess
 import sys
+from enum import Enum
 
 import dspy
 import pytest
@@ -149,6 +150,28 @@ class TestExecute:
         result = dx.execute(program, message=MESSAGE)
         assert str(result.decision.strategy) == "sandbox/large · Predict"
 
+    def test_a_tuned_model_stays_with_its_program(self):
+        """Running an optimized program does not change what that model's name means elsewhere."""
+        dx.configure(["sandbox/small"], store="memory")
+        program = dspy.Predict(SIGNATURE.to_dspy())
+        program.set_lm(dx.sandbox.lm("large", temperature=0.2))
+        dx.execute(program, message=MESSAGE)
+        assert dx.lm("sandbox/large").kwargs.get("temperature") is None
+
+    def test_a_type_defined_anew_is_the_one_that_is_used(self):
+        """As a notebook cell that is run again: same name, same spec, other class."""
+        spec = "question -> answer: Kind"
+        strategy = dx.Strategy("sandbox/small", "Predict")
+        answers = []
+        for base in (int, float):
+            kind = Enum("Kind", {"ONE": base(1)})
+            task = dx.signature(spec, "Answer.", types={"Kind": kind})
+            session.current()._program(task, strategy.module)
+            answers.append(session.current()._program(task, strategy.module).signature)
+        assert (
+            answers[0].output_fields["answer"].annotation is not answers[1].output_fields["answer"].annotation
+        )
+
     def test_many_at_once_are_all_answered(self):
         """Twenty awaited calls are answered and counted."""
 
@@ -246,6 +269,10 @@ class TestConfigure:
             ({"models": ["sandbox/smal"]}, "did you mean 'sandbox/small'"),
             ({"models": ["gpt-4o-mini"]}, "a model is written provider/name"),
             ({"models": [42]}, "a model is a name or a dspy.LM, got 42"),
+            (
+                {"models": [dx.sandbox.lm("small"), dx.sandbox.lm("small", temperature=0.1)]},
+                "models must differ by name, sandbox/small is there twice",
+            ),
             ({"modules": []}, "must name at least one module"),
             ({"modules": ["ChainOfThougt"]}, "did you mean 'ChainOfThought'"),
             ({"objective": "speed"}, "unknown objective 'speed'"),

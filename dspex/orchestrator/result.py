@@ -39,8 +39,9 @@ class Result(Mapping[str, Any]):
 
     @property
     def is_simulated(self) -> bool:
-        """Whether a simulated model gave the answer."""
-        return self.decision.strategy.model.startswith("sandbox/")
+        """Whether simulated models alone gave the answer."""
+        models = self.decision.strategy.model.split(" + ")
+        return all(model.startswith("sandbox/") for model in models)
 
     def rate(self, quality: float) -> Result:
         """Teach the orchestrator how good this answer was: 0 is wrong, 1 is right."""

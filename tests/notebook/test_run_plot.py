@@ -124,16 +124,6 @@ def test_text_gives_the_best_configuration(data):
     assert "best configuration: demos=" in text
 
 
-def test_figure_draws_the_same_points(study, data):
-    """The interactive figure and the picture agree."""
-    pytest.importorskip("plotly")
-    figure = run.run_figure(study)
-    drawn = {name: value for trace in figure.data for name, value in zip(trace.x, trace.y, strict=True)
-             if trace.mode == "markers"}  # fmt: skip
-    assert drawn == {point.number: point.score for point in data.points}
-    assert figure.layout.shapes[0].y0 == data.default_score
-
-
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [

@@ -5,6 +5,7 @@ A plan's fixed texts are rendered by DSPy itself, once; the rest is one writer a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dspy.adapters._legacy_type_markers import _expand_legacy_custom_type_markers_in_chat_message as _expanded
@@ -40,7 +41,7 @@ class Slot(NamedTuple):
     write: Callable[[Any], str]
 
 
-class Plan:
+class Plan(ABC):
     """What is fixed for one signature under one adapter. Subclasses add one format's texts.
 
     Parameters
@@ -79,21 +80,21 @@ class Plan:
             self.readers_ = {name: reader_for(annotation) for name, annotation in self.annotations.items()}
         return self.readers_
 
+    @abstractmethod
     def slot(self, name: str, info: Any) -> Slot:
         """Describe one field."""
-        raise NotImplementedError
 
     def request(self, values: Mapping[str, Any]) -> str:
         """Write the user message that asks for an answer."""
         return self.user(values, "", self.requirements)
 
+    @abstractmethod
     def user(self, values: Any, prefix: str, requirements: str | None) -> str:
         """Write a user message from whichever inputs there are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def assistant(self, values: Any, missing: str | None) -> str:
         """Write an assistant message; `missing` stands for an output that is not there."""
-        raise NotImplementedError
 
     def pair(self, store: Mapping[str, Any]) -> tuple[str, str] | None:
         """Write a demo's two messages, or None if a field is missing or None."""
@@ -102,9 +103,9 @@ class Plan:
                 return None
         return self.user(store, "", None), self.assistant(store, None)
 
+    @abstractmethod
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         """Read a completion, or raise anything."""
-        raise NotImplementedError
 
     def demo_messages(self, demos: Any) -> Messages:
         """Write all demos: the incomplete ones first, as DSPy does."""

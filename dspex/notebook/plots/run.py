@@ -12,8 +12,6 @@ from dspex.notebook import html
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    import plotly.graph_objects as go
-
     from dspex.optimizers.study import Study, StudyState
     from dspex.records import Scalar, Trial
 
@@ -133,54 +131,6 @@ def _shown(value: Scalar) -> str:
 
 
 # ── an interactive figure ───────────────────────────────────────────────────────────────────────
-
-
-def run_figure(study: Study) -> go.Figure:
-    """Draw a study's trials as an interactive figure."""
-    import plotly.graph_objects as go
-
-    data = run_data(study)
-    figure = go.Figure()
-    search = [point for point in data.points if not point.is_final]
-    finals = [point for point in data.points if point.is_final]
-    for name, points, symbol, colour in (
-        ("trial", search, "circle", "#0072B2"),
-        ("finalist, on all examples", finals, "diamond", "#D55E00"),
-    ):
-        if points:
-            figure.add_scatter(
-                x=[point.number for point in points],
-                y=[point.score for point in points],
-                text=[_hover(point, data.variables) for point in points],
-                mode="markers",
-                marker={"symbol": symbol, "size": 9, "color": colour},
-                hovertemplate="%{text}<extra></extra>",
-                name=name,
-            )
-    figure.add_scatter(
-        x=[number for number, _ in data.best_so_far],
-        y=[score for _, score in data.best_so_far],
-        mode="lines",
-        line={"shape": "hv", "color": "#009E73", "width": 2},
-        hoverinfo="skip",
-        name="best so far",
-    )
-    if data.default_score is not None:
-        figure.add_hline(
-            data.default_score, line_dash="dash", line_color="#7f7f7f", annotation_text="default"
-        )
-    figure.update_layout(
-        title=escape(data.name),
-        height=360,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": "#7f7f7f"},
-        margin={"l": 56, "r": 16, "t": 48, "b": 44},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
-    )
-    figure.update_xaxes(title_text="trial", gridcolor="rgba(127,127,127,.2)", zeroline=False)
-    figure.update_yaxes(title_text="score", gridcolor="rgba(127,127,127,.2)", zeroline=False)
-    return figure
 
 
 def _hover(point: Point, variables: Sequence[str]) -> str:
