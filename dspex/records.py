@@ -13,7 +13,10 @@ from dspex.errors import DefinitionError
 Scalar = str | int | float | bool | None
 """What a variable's value is called in a configuration: a number, a truth value or a label."""
 
-Configuration = Mapping[str, Scalar]
+Value = Scalar | list[Any]
+"""A variable's value: a scalar, or the numbers of an array as lists within lists."""
+
+Configuration = Mapping[str, Value]
 """Variable name → value. Models and modules appear by their labels, so that it is always JSON."""
 
 Role = Literal["policy", "pinned", "fallback"]
@@ -81,6 +84,17 @@ class Price:
     def cost_usd(self, tokens_in: int, tokens_out: int) -> float:
         """Price a call, in US dollars."""
         return (tokens_in * self.input_usd + tokens_out * self.output_usd) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is known of a model before it is asked: None where it is not."""
+
+    price: Price | None = None
+    context_tokens: int | None = None
+    """How long prompt and answer may be together."""
+    capabilities: frozenset[str] = frozenset()
+    """Such as "function_calling", "vision", "response_schema"; LiteLLM's names without their "supports_"."""
 
 
 # ── signatures ──────────────────────────────────────────────────────────────────────────────────

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 
-from dspex.errors import VariableError
 from dspex.optimizers.search import unseen
-from dspex.variables.base import Bool, Choice, Float, Int
+from dspex.variables import exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from dspex.records import Configuration, Scalar
-    from dspex.variables.base import Variable
+    from dspex.records import Configuration, Value
     from dspex.variables.space import Space
 
 _STARTUP_TRIALS = 8
@@ -47,68 +37,33 @@ class Beacon:
     def __init__(self, space: Space, *, seed: int = 0) -> None:
         self._space = space
         self._rng = random.Random(seed)
-        self._distributions = {name: distribution(variable) for name, variable in space.items()}
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS, multivariate=True)
         self._optuna = _quiet_study(sampler)
-        self._optuna.enqueue_trial(self._encoded(space.default()))
+        self._optuna.enqueue_trial(exchange.to_params(space, space.default()))
         self._asked: dict[str, optuna.trial.Trial] = {}
 
-    def ask(self) -> dict[str, Scalar] | None:
+    def ask(self) -> dict[str, Value] | None:
         """Return the next configuration, the default one first."""
         for _ in range(_PATIENCE):
-            trial = self._optuna.ask(self._distributions)
-            configuration = self._decoded(trial.params)
+            trial = self._optuna.ask()
+            configuration = exchange.suggest(self._space, trial)
             key = self._space.key_of(configuration)
-            if key not in self._asked:
+            if key not in self._asked and self._space.breaks(configuration) is None:
                 self._asked[key] = trial
                 return configuration
-            # Its score is known; a failed trial leaves the estimator as it is.
+            # Its score is known, or it may not be tried; a failed trial leaves the estimator as it is.
             self._optuna.tell(trial, state=optuna.trial.TrialState.FAIL)
         other = unseen(self._space, set(self._asked), self._rng)
         if other is not None:
-            self._optuna.enqueue_trial(self._encoded(other))
-            trial = self._optuna.ask(self._distributions)
+            self._optuna.enqueue_trial(exchange.to_params(self._space, other))
+            trial = self._optuna.ask()
+            exchange.suggest(self._space, trial)
             self._asked[self._space.key_of(other)] = trial
         return other
 
     def tell(self, configuration: Configuration, score: float) -> None:
         """Take in the score of a configuration that was asked for."""
         self._optuna.tell(self._asked[self._space.key_of(configuration)], score)
-
-    def _encoded(self, configuration: Configuration) -> dict[str, Any]:
-        encoded: dict[str, Any] = dict(configuration)
-        for name, variable in self._space.items():
-            if isinstance(variable, Float) and variable.step is not None:
-                encoded[name] = round((encoded[name] - variable.low) / variable.step)
-        return encoded
-
-    def _decoded(self, params: Mapping[str, Any]) -> dict[str, Scalar]:
-        decoded = {name: params[name] for name in self._space}
-        for name, variable in self._space.items():
-            if isinstance(variable, Float) and variable.step is not None:
-                decoded[name] = variable.at_step(decoded[name])
-        return decoded
-
-
-def distribution(variable: Variable) -> BaseDistribution:
-    """Say what a variable is in Optuna's terms."""
-    match variable:
-        case Float(step=None):
-            return FloatDistribution(variable.low, variable.high, log=variable.log)
-        case Float():
-            # Counting steps keeps clear of 0.1 + 0.2.
-            return IntDistribution(0, int(variable.n_values) - 1)
-        case Int():
-            high = variable.low + (variable.high - variable.low) // variable.step * variable.step
-            return IntDistribution(variable.low, high, log=variable.log, step=variable.step)
-        case Bool():
-            return CategoricalDistribution([False, True])
-        case Choice():
-            return CategoricalDistribution(list(variable.options))
-        case _:
-            raise VariableError(
-                f"beacon cannot search a {type(variable).__name__}", hint="optimizer='random' can"
-            )
 
 
 def _quiet_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:

@@ -11,6 +11,7 @@ from dspex.bridge import program as program_bridge
 from dspex.errors import DataError, VariableError
 from dspex.native.signature import Signature
 from dspex.optimizers import search_named
+from dspex.variables.demos import DemoPick, DemoSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -129,8 +130,9 @@ def define(
     names = program_bridge.input_names(program)
     train = examples_bridge.checked(trainset, what="trainset", inputs=names)
     val = None if valset is None else examples_bridge.checked(valset, what="valset", inputs=names)
+    space = space.prepared(program, train)
     _check_space(space, program, lm)
-    demos, scored = _split(train, val, wants_demos="demos" in space, seed=seed)
+    demos, scored = _split(train, val, wants_demos=_draws_demos(space), seed=seed)
     _check_metric(
         metric, scored, Signature.from_dspy(program_bridge.signature_of(program)).outputs, default_lm
     )
@@ -164,23 +166,39 @@ def define(
 
 def _check_space(space: Space, program: dspy.Module, lm: Callable[[Any], dspy.BaseLM]) -> None:
     bindable = program_bridge.bindable(program)
-    unknown = [name for name in space if name not in bindable]
+    unknown = [name for name in _bound(space) if name not in bindable]
     if unknown:
         raise VariableError(
             f"{type(program).__name__} has none of {', '.join(unknown)}; it can vary {', '.join(sorted(bindable))}",
             hint="rename the variable, or give the program an attribute of that name",
         )
-    if "model" in space:
-        for label in space["model"].grid(1):
-            lm(space["model"].resolve(label))
+    for model in _models_in(space):
+        lm(model)
+
+
+def _bound(space: Space) -> list[str]:
+    """Return what changes the program: what is searched or frozen. Composites serve constraints and the reader."""
+    return [name for name in space.definitions if name not in space.composites]
+
+
+def _models_in(space: Space) -> list[Any]:
+    if "model" not in _bound(space):
+        return []
+    return [space.definitions["model"].resolve(label) for label in space.values_of("model")]
 
 
 def _models(
     space: Space, program: dspy.Module, lm: Callable[[Any], dspy.BaseLM], default_lm: dspy.BaseLM
 ) -> list[str]:
-    if "model" in space:
-        return [lm(space["model"].resolve(label)).model for label in space["model"].grid(1)]
-    return program_bridge.models_of(program) or [default_lm.model]
+    found = [lm(model).model for model in _models_in(space)]
+    return found or program_bridge.models_of(program) or [default_lm.model]
+
+
+def _draws_demos(space: Space) -> bool:
+    if "demos" not in _bound(space):
+        return False
+    demos = space.definitions["demos"]
+    return not isinstance(demos, DemoSet) and getattr(demos, "examples", None) is None
 
 
 def _split(
@@ -210,17 +228,27 @@ def _binding(
     lm: Callable[[Any], dspy.BaseLM],
 ) -> program_bridge.Binding:
     """Resolve a configuration's labels and sort them into the parts of a program."""
-    values = {name: space[name].resolve(value) for name, value in configuration.items()}
+    values = {
+        name: value for name, value in space.resolve(configuration).items() if name not in space.composites
+    }
     settings = {name: values.pop(name) for name in program_bridge.LM_SETTINGS if name in values}
-    n_demos, model = values.pop("demos", None), values.pop("model", None)
+    shown, model = values.pop("demos", None), values.pop("model", None)
     return program_bridge.Binding(
         model=None if model is None else lm(model),
         module=values.pop("module", None),
         instructions=values.pop("instructions", None),
         settings=settings,
-        demos=None if n_demos is None else demos[:n_demos],
+        demos=_picked(shown, demos),
         attributes=values,
     )
+
+
+def _picked(shown: Any, pool: Sequence[dspy.Example]) -> Sequence[dspy.Example] | None:
+    """Return the demos that a value stands for: a number of them, what picks them, or themselves."""
+    if isinstance(shown, int):
+        return pool[:shown]
+    picked: Sequence[dspy.Example] | None = shown.pick(pool) if isinstance(shown, DemoPick) else shown
+    return picked
 
 
 def _check_metric(

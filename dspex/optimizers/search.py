@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import random
 
-    from dspex.records import Configuration, Scalar
+    from dspex.records import Configuration, Value
     from dspex.variables.space import Space
 
 _PATIENCE = 30
@@ -16,7 +17,7 @@ _PATIENCE = 30
 class Search(Protocol):
     """Proposes configurations, the default one first and never one twice."""
 
-    def ask(self) -> dict[str, Scalar] | None:
+    def ask(self) -> dict[str, Value] | None:
         """Return the next configuration to evaluate, or None when there is no other."""
         ...
 
@@ -25,7 +26,7 @@ class Search(Protocol):
         ...
 
 
-def unseen(space: Space, seen: set[str], rng: random.Random) -> dict[str, Scalar] | None:
+def unseen(space: Space, seen: set[str], rng: random.Random) -> dict[str, Value] | None:
     """Draw a configuration that was not seen before, or None when there is none."""
     for _ in range(_PATIENCE):
         configuration = space.sample(rng)
@@ -34,4 +35,5 @@ def unseen(space: Space, seen: set[str], rng: random.Random) -> dict[str, Scalar
     if len(seen) >= space.n_configurations:
         return None
     # Few are left: walking through a finite space finds one for certain.
-    return next((each for each in space.candidates() if space.key_of(each) not in seen), None)
+    walk = space.candidates() if math.isinf(space.n_configurations) else space.configurations()
+    return next((each for each in walk if space.key_of(each) not in seen), None)

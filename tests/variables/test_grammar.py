@@ -73,8 +73,9 @@ def test_all_failures_are_listed_with_their_lines():
         )
     assert str(caught.value) == (
         "this space cannot be read:\n"
-        "  - line 1, 'temperature: flot = 0 .. 1': a kind is one of bool, choice, float, int, model, module, "
-        "got 'flot' (did you mean 'float'?)\n"
+        "  - line 1, 'temperature: flot = 0 .. 1': a kind is one of adapter, "
+        "batch_size, bool, choice, composite, confidence, cost, demos, embedding, float, instruction, int, latency, "
+        "model, module, penalty, probability, temperature, tensor, token_count, top_p, got 'flot' (did you mean 'float'?)\n"
         "  - line 3, 'demos: int = 8 .. 0': low must be < high, got low=8, high=0 (swap them?)\n"
         "  - line 4, 'tone: choice': a choice needs values after '=' (tone: choice = ...)\n"
         "  - line 6: top_p is there already\n"
@@ -97,7 +98,7 @@ def test_all_failures_are_listed_with_their_lines():
         ("x: float = 0 .. 1 (default 2)", "the default must be in [0, 1], got 2"),
         ("x: float = 0 .. 1 (default)", "the option default needs a value, got 'default'"),
         ("x: float = 0 .. 1 (log)", "a log scale needs low > 0, got low=0"),
-        ("x: float = 0 .. 1 (lag)", "an option of a float is default or log or step, got 'lag'"),
+        ("x: float = 0 .. 1 (lag)", "an option of a float is default or log or prior or step, got 'lag'"),
         ("x: bool (default maybe)", "a bool's default is true or false, got 'maybe'"),
         ("x: choice = a | a", "options must differ, got a more than once"),
         ("x: choice = a | b (default c)", "the default must be one of 'a', 'b', got 'c'"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from dspex.optimizers.study import Study, StudyState
-    from dspex.records import Scalar, Trial
+    from dspex.records import Trial, Value
 
     Place = Callable[[float], str]
 
@@ -126,7 +126,7 @@ def _point(trial: Trial, variables: Sequence[str]) -> Point:
     )
 
 
-def _shown(value: Scalar) -> str:
+def _shown(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
