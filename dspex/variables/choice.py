@@ -161,7 +161,8 @@ class Choice(Kind):
         places = {label: (k + 0.5) / n for k, label in enumerate(labels)}
 
         def decode(share: float) -> Any:
-            return labels[min(n - 1, max(0, int(share * n)))]
+            k = int(share * n)
+            return labels[0 if k < 0 else k if k < n else n - 1]
 
         if self.weights is None:
             return Coding(places.__getitem__, decode, lambda uniform: labels[int(uniform() * n)])

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from dspex.errors import DspexError, UnknownNameError, VariableError, did_you_mean
+from dspex.errors import UnknownNameError, VariableError, did_you_mean
 from dspex.variables import grammar, spec
 from dspex.variables.formulas import Composite, Constraint
 from dspex.variables.graph import ordered
-from dspex.variables.plan import base_of
+from dspex.variables.plan import base_of, problem_with_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -309,12 +309,10 @@ def _check_references(
         name: each for name, each in definitions.items() if isinstance(each, Composite)
     }
     formulas |= {f"the constraint {each.name!r}": each for each in constraints}
-    for name, each in formulas.items():
-        for read in each.reads:
-            try:
-                base_of(read, definitions)
-            except DspexError as error:
-                wrong.append(f"{name} reads {read}: {str(error).replace(chr(10), '')}")
+    problems = [
+        (name, problem_with_read(read, definitions)) for name, each in formulas.items() for read in each.reads
+    ]
+    wrong += [f"{name} reads {problem}" for name, problem in problems if problem is not None]
     names = Counter(each.name for each in constraints)
     wrong += [f"the constraint {name!r} is there {n} times" for name, n in names.items() if n > 1]
     wrong += [text for name, value in frozen.items() for text in _wrong_frozen(name, value, definitions)]

@@ -53,6 +53,10 @@ class Formula:
         if not self.reads:
             raise VariableError(f"a formula reads at least one variable, {self!r} reads none")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What a text was compiled to does not pickle.
+        return type(self), (self.text,) if self.text is not None else (self.function, self.reads)
+
     def __repr__(self) -> str:
         if self.text is not None:
             return repr(self.text)

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dspex.errors import DspexError, VariableError, did_you_mean
 from dspex.variables import spec
 from dspex.variables.choice import Bool, Choice
+from dspex.variables.demos import Demos
 from dspex.variables.formulas import Composite, Constraint
 from dspex.variables.numeric import Float, Int, Normal
 from dspex.variables.tensor import Embedding, Tensor
@@ -328,15 +329,16 @@ def _is_expressible(name: str, each: Variable | Composite) -> bool:
 def _line(name: str, each: Any) -> str:
     if isinstance(each, Composite):
         return f"{name}: composite = {each.formula.text}"
-    values, options = _said(each)
+    values, options = said(each)
+    values = "" if isinstance(each, Bool) else values
     kept = ", ".join(option for option in options if option)
     return f"{name}: {each.kind}{f' = {values}' if values else ''}{f' ({kept})' if kept else ''}"
 
 
-def _said(each: Any) -> tuple[str, list[str]]:
+def said(each: Any) -> tuple[str, list[str]]:
     """Return what stands after '=' and between the brackets."""
     if isinstance(each, Bool):
-        return "", ["default true" if each.default else ""]
+        return "true | false", ["default true" if each.default else ""]
     if isinstance(each, Choice):
         first = next(iter(each.options))
         return " | ".join(map(_shown, each.options)), [
@@ -353,14 +355,18 @@ def _said(each: Any) -> tuple[str, list[str]]:
         searched = [] if each.rank is None else [f"rank {each.rank}"]
         kind = [] if isinstance(each, Embedding) else [f"dtype {each.dtype}"]
         return " x ".join(map(str, each.shape)), [*bounds, *kind, *searched, f"seed {each.seed}"]
+    if not isinstance(each, (Float, Int)):
+        return repr(each), []
     scale = "" if each.log == type(each).log else "log" if each.log else "linear"
-    picked = [f"choose {each.choose}", f"seed {each.seed}", f"by {each.by}" if each.by else ""]
+    picked: list[str] = []
+    if isinstance(each, Demos):
+        picked = [f"choose {each.choose}", f"seed {each.seed}", f"by {each.by}" if each.by else ""]
     return f"{each.low} .. {each.high}", [
         f"default {each.default}",
         scale,
         f"step {each.step}" if each.step not in {None, 1} or (isinstance(each, Float) and each.step) else "",
         f"prior {each.prior.mean} {each.prior.sd}" if each.prior is not None else "",
-        *(picked if each.kind == "demos" else []),
+        *picked,
     ]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
+from functools import cached_property
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 _NEAR = 0.1
 """How far a continuous variable's neighbours are, as a share of its scale."""
+
+_FEW = 1000
+"""Up to so many steps are worked out beforehand."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +236,8 @@ class Float(_Number):
 
             def decode(share: float) -> float:
                 value = exp(start + share * span)
-                return low if value < low else min(value, high)
+                # Only the ends themselves are exact: exp does not quite undo log.
+                return low if share <= 0 or value < low else high if share >= 1 or value > high else value
         else:
             start, span = low, high - low
 
@@ -240,7 +246,7 @@ class Float(_Number):
 
             def decode(share: float) -> float:
                 value = low + share * span
-                return low if value < low else min(value, high)
+                return low if value < low else value if value < high else high  # noqa: FURB136  # a call takes longer
 
         warp = self._warp(encode, span)
         if self.prior is None:
@@ -250,12 +256,17 @@ class Float(_Number):
     def _stepped(self) -> Coding:
         low, step, n, at_step = self.low, self.step, int(self.n_values), self.at_step
         assert step is not None
+        values = [at_step(k) for k in range(n)] if n <= _FEW else None
 
+        # Comparisons rather than min and max: a space decodes thousands of points.
         def encode(value: float) -> float:
-            return (min(n - 1, round((value - low) / step)) + 0.5) / n
+            k = round((value - low) / step)
+            return ((k if k < n else n - 1) + 0.5) / n
 
         def decode(share: float) -> float:
-            return at_step(min(n - 1, max(0, int(share * n))))
+            k = int(share * n)
+            k = 0 if k < 0 else k if k < n else n - 1
+            return at_step(k) if values is None else values[k]
 
         warp = self._warp(lambda value: ((value - low) / step + 0.5) / n, n * step)
         return Coding(encode, decode, lambda uniform: decode(warp(uniform())))
@@ -270,9 +281,15 @@ class Float(_Number):
         return self.at_step(min(self._n_steps, round((value - self.low) / self.step)))
 
     def at_step(self, k: int) -> float:
-        """Return ``low + k * step``, which rounding must not carry past `high`."""
+        """Return ``low + k * step`` as one would write it: 0.3 rather than 0.1 + 0.2, and never past `high`."""
         assert self.step is not None
-        return min(self.high, self.low + k * self.step)
+        return min(self.high, round(self.low + k * self.step, self._decimals))
+
+    @cached_property
+    def _decimals(self) -> int:
+        """How many decimals the steps need."""
+        written = (Decimal(repr(float(each))).as_tuple().exponent for each in (self.low, self.step or 1.0))
+        return max(-exponent for exponent in written if isinstance(exponent, int))
 
 
 @dataclass(frozen=True, repr=False)
@@ -345,7 +362,8 @@ class Int(_Number):
             return ((value - low) // step + 0.5) / n
 
         def decode(share: float) -> int:
-            return low + step * min(n - 1, max(0, int(share * n)))
+            k = int(share * n)
+            return low + step * (0 if k < 0 else k if k < n else n - 1)
 
         warp = self._warp(lambda value: ((value - low) / step + 0.5) / n, n * step)
         if self.prior is None:

@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dspex.errors import UnknownNameError
+from dspex.errors import did_you_mean
 from dspex.variables.formulas import Composite
 from dspex.variables.graph import ancestors
 
@@ -293,19 +293,23 @@ def is_active(conditions: Sequence[tuple[str, tuple[Any, ...]]], env: Environmen
 
 
 def base_of(name: str, definitions: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Take apart what a formula reads: a variable, or a variable and a feature of its options.
-
-    Raises
-    ------
-    UnknownNameError
-        If it is neither.
-    """
+    """Take apart what a formula reads: a variable, or a variable and a feature of its options."""
     if name in definitions:
         return name, None
     base, _, feature = name.rpartition(".")
+    return base, feature
+
+
+def problem_with_read(name: str, definitions: Mapping[str, Any]) -> str | None:
+    """Say why a formula cannot read a name, or None."""
+    base, feature = base_of(name, definitions)
+    if feature is None:
+        return None
     features = getattr(definitions.get(base), "feature_names", None)
     if features is None:
-        raise UnknownNameError.among("variable", name, definitions)
-    if feature not in features():
-        raise UnknownNameError.among(f"feature of {base}", feature, features())
-    return base, feature
+        hint = did_you_mean(name, definitions)
+        return f"{name}, which is no variable" + (f" ({hint})" if hint else "")
+    if feature in features():
+        return None
+    hint = did_you_mean(feature, features())
+    return f"{name}, which is no feature of {base}" + (f" ({hint})" if hint else "")

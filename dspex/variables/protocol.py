@@ -10,7 +10,7 @@ from dspex.errors import VariableError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from dspex.records import Scalar, Value
 
@@ -182,7 +182,7 @@ class Kind(Conditional):
 def conditions_of(given: Mapping[str, Any]) -> dict[str, tuple[Scalar, ...]]:
     """Read conditions as they are written: one value, or several."""
     conditions = {
-        name: tuple(values) if isinstance(values, (list, tuple, set, frozenset)) else (values,)
+        name: tuple(_in_order(values)) if isinstance(values, (list, tuple, set, frozenset)) else (values,)
         for name, values in given.items()
     }
     for name, values in conditions.items():
@@ -192,6 +192,11 @@ def conditions_of(given: Mapping[str, Any]) -> dict[str, tuple[Scalar, ...]]:
                 hint=".given(module='BestOfN')",
             )
     return conditions
+
+
+def _in_order(values: Iterable[Any]) -> list[Any]:
+    """Sort and thin out values, so that the same condition is always written alike."""
+    return sorted(dict.fromkeys(values), key=lambda value: (type(value).__name__, value))
 
 
 def check_default(variable: Variable) -> None:

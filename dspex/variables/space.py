@@ -148,12 +148,12 @@ class Space(Definitions, Mapping[str, "Variable"]):
             return Missing
 
         env = self._plan.settle(choose)
-        # What hangs on a value that is wrong cannot be judged.
-        judged = [name for name in self if not ancestors([name], self._needs) & problems.keys()]
         problems |= {
             name: f"{name} exists only when {self._condition_of(name)}; {self._state_of(name, env)}"
-            for name in judged
+            for name in self.conditional
             if name in configuration and name not in env and name not in problems
+            # What hangs on a value that is wrong cannot be judged.
+            if not ancestors([name], self._needs) & problems.keys()
         }
         failures += [problems[name] for name in self if name in problems]
         if not problems:

@@ -25,7 +25,8 @@ def values(shell):
         temperature=dx.Float(1e-3, 1.5, log=True),
         flag=dx.Bool(),
         model=dx.Model(["sandbox/small"]),
-        n=dx.Int(0, 4),
+        n=dx.Int(0, 4).given(flag=True),
+        constraints=["n < 4 or temperature < 1"],
     )
     return {
         "signature": SIGNATURE,
@@ -40,7 +41,10 @@ def values(shell):
     ("name", "expected"),
     [
         ("signature", ["Triage", "message", "label", "Literal["]),
-        ("space", ["temperature", "log", "true | false", "sandbox/small", "0 .. 4"]),
+        (
+            "space",
+            ["temperature", "log", "true | false", "sandbox/small", "0 .. 4", "flag = true", "n &lt; 4 or"],
+        ),
         ("result", ["label", "simulated", "analyze", "fall_back", "utility", "why:"]),
         ("decision", ["utility", "chosen with", "sandbox/large", "ChainOfThought"]),
         ("runtime", ["sandbox/medium", "simulated", "quality 0.6", "inline"]),
