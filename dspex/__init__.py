@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from dspex.runtime import Runtime
     from dspex.session import aexecute, configure, execute, explain, history, lm, optimize, route, runs
     from dspex.variables.base import Bool, Choice, Float, Int, Model, Module
+    from dspex.variables.online import Online
+    from dspex.variables.registry import Registry
     from dspex.variables.space import Space
 
 __version__ = "0.1.0"
@@ -37,7 +39,9 @@ __all__ = [
     "Model",
     "Module",
     "Objective",
+    "Online",
     "Price",
+    "Registry",
     "Runtime",
     "Signature",
     "Space",
@@ -81,7 +85,9 @@ _HOMES = {
     "Model": "dspex.variables.base",
     "Module": "dspex.variables.base",
     "Objective": "dspex.records",
+    "Online": "dspex.variables.online",
     "Price": "dspex.records",
+    "Registry": "dspex.variables.registry",
     "Runtime": "dspex.runtime",
     "Signature": "dspex.native.signature",
     "Space": "dspex.variables.space",
