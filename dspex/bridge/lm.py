@@ -113,11 +113,6 @@ def from_name(name: str, **settings: Any) -> dspy.LM:
     return dspy.LM(name, **settings)
 
 
-def in_force() -> dspy.BaseLM | None:
-    """Return the model that DSPy is configured with here, if any."""
-    return dspy.settings.lm
-
-
 def is_lm(value: object) -> bool:
     """Whether DSPy would call this a language model."""
     return isinstance(value, dspy.BaseLM)

@@ -66,13 +66,6 @@ def narrowed(
     check_bindable(program(strategies[0]), values, registry.demos)
 
     def prepared(strategy: Strategy) -> dspy.Module:
-        return bound(
-            program(strategy),
-            registry.space,
-            values,
-            demos=registry.demos,
-            lm=lm,
-            default_lm=lm_of(strategy),
-        )
+        return bound(program(strategy), registry.space, values, demos=registry.demos, lm=lm)
 
     return Ways(ways.described, strategies, prepared, lm_of, dict(configuration))

@@ -24,9 +24,11 @@ def bound(
     *,
     demos: Sequence[Any] = (),
     lm: Callable[[Any], dspy.BaseLM] | None = None,
-    default_lm: dspy.BaseLM | None = None,
 ) -> dspy.Module:
     """Return a copy of a program that runs as a configuration says.
+
+    Sampling parameters go into the predictors' `config`, which DSPy's optimizers leave alone when they
+    make a program forget its model and demos.
 
     Parameters
     ----------
@@ -34,8 +36,6 @@ def bound(
         Examples, of which a variable called `demos` shows the first so many.
     lm
         Finds a model by its name.
-    default_lm
-        The model of predictors that are tied to none; DSPy's own if left out.
 
     Raises
     ------
@@ -56,20 +56,16 @@ def bound(
         names = program_bridge.input_names(program)
         shown = examples_bridge.checked(demos, what="demos", inputs=names)[:n_demos] if n_demos else []
     binding = program_bridge.Binding(
-        model=None if model is None else find(model),
+        model=None if model is None else model if lm_bridge.is_lm(model) else find(model),
         module=values.pop("module", None),
         instructions=values.pop("instructions", None),
-        settings=settings,
         demos=shown,
         attributes=values,
     )
-    default = lm_bridge.in_force() if default_lm is None else default_lm
-    if default is None and settings and model is None and not program_bridge.models_of(program):
-        raise VariableError(
-            f"{', '.join(settings)} needs a model to be set on, and none is in force",
-            hint="dspy.configure(lm=...), program.set_lm(...), or a variable called model",
-        )
-    return program_bridge.apply(program, binding, default)
+    made = program_bridge.apply(program, binding, None)
+    for predictor in made.predictors():
+        predictor.config = {**predictor.config, **settings}
+    return made
 
 
 def check_bindable(program: dspy.Module, configuration: Configuration, demos: Sequence[Any]) -> None:

@@ -67,7 +67,8 @@ class Lease:
         self._renewed_at = 0.0
 
     def __repr__(self) -> str:
-        return f"<Lease of {', '.join(sorted(self.names))} by {self.owner}: {self.status}>"
+        # Without the lock: who holds it may want to name a lease.
+        return f"<Lease of {', '.join(sorted(self.names))} by {self.owner}: {self._status}>"
 
     @property
     def status(self) -> LeaseStatus:
@@ -221,9 +222,10 @@ class Leases:
             self._all.append(lease)
             self.sweep()
             if lease.is_queued and on_conflict == "abort":
+                conflicts = self._conflicts(lease)
                 self._all.remove(lease)
                 raise LeaseError(
-                    f"{lease.owner} cannot have {self._conflicts(lease)}",
+                    f"{lease.owner} cannot have {conflicts}",
                     hint="on_conflict='wait' queues for it, 'preempt' takes it away",
                 )
             if lease.is_queued:

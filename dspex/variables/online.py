@@ -206,7 +206,7 @@ class Learner:
             there = self._settled
         else:
             there = self._drawn()
-        if there != best:
+        if there != best and self._settled is None:
             self.explorations += 1
         return Move(self.arms[there], self._why(there, best))
 
@@ -233,7 +233,7 @@ class Learner:
     def learn(self, execution: Execution, value: Scalar, objective: Objective) -> None:
         """Take in how a use went; its quality is what is usual for the value, until it is rated."""
         arm = self._place(value)
-        if arm != self._best(value):
+        if arm != self._best(value) and self._settled is None:
             self.explored_usd += execution.usage.cost_usd
         unrated = objective.worth_of(execution.usage, 0.0) if execution.ok else 0.0
         weight = objective.quality if execution.ok else 0.0

@@ -276,7 +276,7 @@ class Registry(Mapping[str, Scalar]):
         Parameters
         ----------
         program
-            What to run. Predictors without a model get the one that DSPy is configured with.
+            What to run; it is left alone.
         lm
             Finds a model by its name, such as `dspex.lm`.
         """
