@@ -173,7 +173,7 @@ class Runtime:
         """Run a task the way that is believed to pay, and learn from it."""
         ways = self._ways(task, space)
         ways.described.check_inputs(inputs)
-        if space is not None and space.is_online:
+        if space is not None and space.online:
             ways = self._ways(task, space, space.use())
 
         def attempt(strategy: Strategy) -> Outcome:

@@ -73,9 +73,11 @@ def signature_html(signature: Signature) -> str:
 def space_html(space: Space) -> str:
     """Draw a space as a table of its variables."""
     from dspex.variables.base import Choice, Float, Int
+    from dspex.variables.online import Online
 
     rows = []
-    for name, variable in space.items():
+    for name, each in space.items():
+        variable = each.variable if isinstance(each, Online) else each
         if isinstance(variable, Choice):
             values = " | ".join(str(label) for label in variable.options)
         elif isinstance(variable, (Float, Int)):
@@ -84,7 +86,8 @@ def space_html(space: Space) -> str:
             values = "true | false"
         default = variable.default
         shown = f"{default:.3g}" if isinstance(default, float) else str(default)
-        rows.append((html.strong(name), type(variable).__name__.lower(), html.code(values), shown))
+        kind = type(variable).__name__.lower() + (", online" if variable is not each else "")
+        rows.append((html.strong(name), kind, html.code(values), shown))
     return html.card(html.table(("variable", "kind", "values", "default"), rows))
 
 

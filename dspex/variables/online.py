@@ -27,6 +27,7 @@ _PRIOR_NOISE = 0.3
 _PRIOR_QUALITY = 0.6
 _LENGTH_SCALE = 0.25
 """How far apart, as a share of a numeric range, values still do much alike."""
+_LEAST_NOISE = 1e-4
 _NOISE_RATE = 0.02
 _QUALITY_RATE = 0.1
 _REMEMBERED = 10_000
@@ -219,7 +220,10 @@ class Learner:
         return here if self._mean[here] >= self._mean[best] else best
 
     def _drawn(self) -> int:
-        drawn = self._rng.multivariate_normal(self._mean, self._covariance, method="cholesky")
+        # By eigenvalues: rounding may leave one of them a hair below zero, which ends Cholesky's way.
+        drawn = self._rng.multivariate_normal(
+            self._mean, self._covariance, method="eigh", check_valid="ignore"
+        )
         return int(drawn.argmax())
 
     def _why(self, there: int, best: int) -> str:
@@ -253,7 +257,7 @@ class Learner:
         self._qualities[use.arm] = known + _QUALITY_RATE * (label.quality - known)
         news = use.unrated_worth + use.quality_weight * label.quality - use.worth
         self._mean += use.gain * news
-        self._noise += _NOISE_RATE * ((use.surprise + news) ** 2 - use.surprise**2)
+        self._noise_changes_by((use.surprise + news) ** 2 - use.surprise**2)
         use.surprise += news
         use.worth += news
 
@@ -267,8 +271,11 @@ class Learner:
         gain: FloatArray = shared / (shared[arm] + self._noise)
         self._covariance -= np.outer(gain, shared)
         self._mean += gain * surprise
-        self._noise += _NOISE_RATE * (surprise**2 - self._noise)
+        self._noise_changes_by(surprise**2 - self._noise)
         return gain
+
+    def _noise_changes_by(self, difference: float) -> None:
+        self._noise = max(_LEAST_NOISE, self._noise + _NOISE_RATE * difference)
 
     def _quality(self, arm: int) -> float:
         known = [quality for quality in self._qualities if quality is not None]

@@ -287,9 +287,9 @@ class Registry(Mapping[str, Scalar]):
         return bound.with_defaults(self.space, self.configuration)
 
     @property
-    def is_online(self) -> bool:
-        """Whether a variable adapts in service."""
-        return bool(self._learners)
+    def online(self) -> Mapping[str, Learner]:
+        """What each online variable has learned and spent."""
+        return MappingProxyType(self._learners)
 
     def use(self) -> Configuration:
         """Return the values for one more use; online variables may move before it."""
@@ -338,7 +338,7 @@ class Registry(Mapping[str, Scalar]):
         self._now = _Now(change.version, MappingProxyType({**now, **values}))
         self._history.append(change)
         for name, learner in self._learners.items():
-            if name in values and values[name] != before[name]:
+            if name in values:
                 learner.switched(at)
         self._watchers.put(change)
         return change

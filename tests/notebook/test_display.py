@@ -22,6 +22,7 @@ def html_of(shell, value) -> str:
 def values(shell):
     result = dx.execute(SIGNATURE, message=TRIAGE.dev[0].message).rate(1.0)
     space = dx.Space(
+        tone=dx.Online(dx.Choice(["brief", "kind"])),
         temperature=dx.Float(1e-3, 1.5, log=True),
         flag=dx.Bool(),
         model=dx.Model(["sandbox/small"]),
@@ -40,7 +41,18 @@ def values(shell):
     ("name", "expected"),
     [
         ("signature", ["Triage", "message", "label", "Literal["]),
-        ("space", ["temperature", "log", "true | false", "sandbox/small", "0 .. 4"]),
+        (
+            "space",
+            [
+                "brief | kind",
+                "choice, online",
+                "temperature",
+                "log",
+                "true | false",
+                "sandbox/small",
+                "0 .. 4",
+            ],
+        ),
         ("result", ["label", "simulated", "analyze", "fall_back", "utility", "why:"]),
         ("decision", ["utility", "chosen with", "sandbox/large", "ChainOfThought"]),
         ("runtime", ["sandbox/medium", "simulated", "quality 0.6", "inline"]),

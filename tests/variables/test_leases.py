@@ -308,7 +308,7 @@ class TestStudies:
             assert list(dx.runs().index) == ["holder"]
             waiting = self.study(shared, "waiting")
             winner = self.study(shared, "winner", on_conflict="preempt")
-            assert mine.status in {"preempted"}
+            assert mine.status == "preempted"
             assert winner.wait().state == "finished"
             assert waiting.wait().state == "finished"
 
