@@ -171,10 +171,10 @@ class Runtime:
         space: Registry | None = None,
     ) -> Result:
         """Run a task the way that is believed to pay, and learn from it."""
-        ways = self._ways(task, space)
+        ways = self._every_way(task)
         ways.described.check_inputs(inputs)
-        if space is not None and space.online:
-            ways = self._ways(task, space, space.use())
+        if space is not None:
+            ways = self._narrowed(task, ways, space, Registry.use)
 
         def attempt(strategy: Strategy) -> Outcome:
             outcome = program_bridge.run(ways.program(strategy), inputs, ways.lm(strategy))[1]
@@ -210,8 +210,10 @@ class Runtime:
 
     def explain(self, task: Task, inputs: Mapping[str, Any], *, space: Registry | None = None) -> Decision:
         """Say how a task would be run and why, without running it."""
-        ways = self._ways(task, space)
+        ways = self._every_way(task)
         ways.described.check_inputs(inputs)
+        if space is not None:
+            ways = self._narrowed(task, ways, space, lambda registry: registry.configuration)
         return self.orchestrator.explain(
             ways.described, inputs, ways.strategies, configuration=ways.configuration
         )
@@ -221,27 +223,8 @@ class Runtime:
         if space is not None:
             space.learn(label, self.objective)
 
-    def _ways(
-        self, task: Task, space: Registry | None = None, configuration: Configuration | None = None
-    ) -> Ways:
-        """Return what a task is, the ways it can be run, and the program and model for each way."""
-        ways = self._every_way(task)
-        if space is None:
-            return ways
-        if not isinstance(space, Registry):
-            raise DefinitionError(
-                f"a task runs with the values of a registry, got {space!r}",
-                hint="space=dspex.Registry(space)",
-            )
-        return narrowed(
-            ways,
-            space,
-            space.configuration if configuration is None else configuration,
-            is_program=program_bridge.is_program(task),
-            lm=self.lm,
-        )
-
     def _every_way(self, task: Task) -> Ways:
+        """Return what a task is, the ways it can be run, and the program and model for each way."""
         if not program_bridge.is_program(task):
             described = signature(task)
             return Ways(
@@ -266,6 +249,17 @@ class Runtime:
             program=lambda _: task,
             lm=lambda strategy: self.lm(strategy.model),
         )
+
+    def _narrowed(
+        self, task: Task, ways: Ways, space: Registry, read: Callable[[Registry], Configuration]
+    ) -> Ways:
+        if not isinstance(space, Registry):
+            raise DefinitionError(
+                f"a task runs with the values of a registry, got {space!r}",
+                hint="space=dspex.Registry(space)",
+            )
+        is_program = program_bridge.is_program(task)
+        return narrowed(ways, space, read(space), is_program=is_program, lm=self.lm)
 
     def _program(self, described: Signature, module: str) -> dspy.Module:
         key = (described.key, module)

@@ -25,7 +25,7 @@ def bound(
     demos: Sequence[Any] = (),
     lm: Callable[[Any], dspy.BaseLM] | None = None,
 ) -> dspy.Module:
-    """Return a copy of a program that runs as a configuration says.
+    """Return a copy of a program that runs as a configuration says; `check_bindable` comes before it.
 
     Sampling parameters go into the predictors' `config`, which DSPy's optimizers leave alone when they
     make a program forget its model and demos.
@@ -36,17 +36,11 @@ def bound(
         Examples, of which a variable called `demos` shows the first so many.
     lm
         Finds a model by its name.
-
-    Raises
-    ------
-    VariableError
-        If the program has no such variable, or there are no demos to show.
     """
     from dspex.bridge import examples as examples_bridge
     from dspex.bridge import lm as lm_bridge
     from dspex.bridge import program as program_bridge
 
-    check_bindable(program, configuration, demos)
     find = lm_bridge.from_name if lm is None else lm
     values = {name: space[name].resolve(value) for name, value in configuration.items()}
     settings = {name: values.pop(name) for name in program_bridge.LM_SETTINGS if name in values}

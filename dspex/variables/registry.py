@@ -279,8 +279,15 @@ class Registry(Mapping[str, Scalar]):
             What to run; it is left alone.
         lm
             Finds a model by its name, such as `dspex.lm`.
+
+        Raises
+        ------
+        VariableError
+            If the program has no such variable, or there are no demos to show.
         """
-        return bound.bound(program, self.space, self.configuration, demos=self.demos, lm=lm)
+        now = self.configuration
+        bound.check_bindable(program, now, self.demos)
+        return bound.bound(program, self.space, now, demos=self.demos, lm=lm)
 
     def as_space(self) -> Space:
         """Return the space with the values of now as its defaults, for a search that begins with them."""
