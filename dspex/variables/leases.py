@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from dspex.records import Change, Configuration, Scalar
+
+_log = logging.getLogger("dspex.variables")
 
 OnConflict = Literal["wait", "abort", "preempt"]
 """What to do when somebody else has a variable: queue, give up, or take it away."""
@@ -186,8 +189,12 @@ class Lease:
 
     def tell(self) -> None:
         """Tell the owner that it was taken away."""
-        if self._on_preempted is not None:
+        if self._on_preempted is None:
+            return
+        try:
             self._on_preempted(self)
+        except Exception:  # noqa: BLE001  # the loser's failure must not cost the winner its lease
+            _log.exception("%s could not be told that its lease was preempted", self.owner)
 
 
 class Leases:

@@ -129,6 +129,12 @@ class TestConflicts:
         winner.release()
         assert waiting.status == "held"
 
+    def test_a_loser_that_fails_costs_the_winner_nothing(self, registry, caplog):
+        """What goes wrong while it is told is logged, and the winner has its lease."""
+        registry.lease(["temperature"], "one", on_preempted=lambda _: 1 / 0)
+        assert registry.lease(["temperature"], "two", on_conflict="preempt").status == "held"
+        assert "one could not be told" in caplog.text
+
     def test_waiting_ends_when_the_time_is_over(self, registry, clock):
         """Who waited in vain leaves the queue."""
         first = registry.lease(["temperature"], "one")
