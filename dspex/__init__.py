@@ -47,6 +47,8 @@ if TYPE_CHECKING:
         TokenCount,
         TopP,
     )
+    from dspex.variables.online import Online
+    from dspex.variables.registry import Registry
     from dspex.variables.space import Space
 
 __version__ = "0.1.0"
@@ -76,9 +78,11 @@ __all__ = [
     "Module",
     "Normal",
     "Objective",
+    "Online",
     "Penalty",
     "Price",
     "Probability",
+    "Registry",
     "Runtime",
     "Signature",
     "Space",
@@ -143,6 +147,8 @@ _HOMES = {
     "Penalty": "dspex.variables.base",
     "Price": "dspex.records",
     "Probability": "dspex.variables.base",
+    "Online": "dspex.variables.online",
+    "Registry": "dspex.variables.registry",
     "Runtime": "dspex.runtime",
     "Signature": "dspex.native.signature",
     "Space": "dspex.variables.space",

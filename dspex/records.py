@@ -25,6 +25,20 @@ Role = Literal["policy", "pinned", "fallback"]
 StepKind = Literal["analyze", "select", "distribute", "monitor", "adapt", "fall_back"]
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write to a registry: who changed which variables, why, when, and from what to what."""
+
+    version: int
+    """What the registry's version became."""
+    at: float
+    """Seconds since the Unix epoch."""
+    by: str
+    why: str
+    before: Configuration
+    after: Configuration
+
+
 # ── models ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -196,6 +210,18 @@ class Objective:
                 f"half_latency_s and half_cost_usd must be > 0, got {self.half_latency_s} and {self.half_cost_usd}"
             )
 
+    def worth_of(self, usage: Usage, quality: float) -> float:
+        """Say what an answer of that quality was worth, in [0, 1].
+
+        Examples
+        --------
+        >>> round(Objective().worth_of(Usage(cost_usd=5e-4, latency_s=2.0), quality=1.0), 3)
+        0.8
+        """
+        speed = self.speed / (1.0 + usage.latency_s / self.half_latency_s)
+        cheapness = self.cheapness / (1.0 + usage.cost_usd / self.half_cost_usd)
+        return self.quality * quality + speed + cheapness
+
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
@@ -221,6 +247,8 @@ class Decision:
     reason: str
     alternatives: tuple[Alternative, ...] = ()
     """Best believed utility first."""
+    configuration: Configuration = field(default_factory=dict)
+    """The registry's values that it runs with; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +294,8 @@ class Execution:
     error: str | None = None
     parent_id: str | None = None
     """The attempt that failed before this one, if it is a fallback."""
+    configuration: Configuration = field(default_factory=dict)
+    """The registry's values that it ran with; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dspex import sandbox
@@ -25,10 +26,12 @@ from dspex.orchestrator.insights import Route, route
 from dspex.orchestrator.model import BeliefModel
 from dspex.orchestrator.policy import EXPLORATION, objective_named
 from dspex.orchestrator.result import Result
+from dspex.orchestrator.ways import Ways, narrowed
 from dspex.pools import make_pool
 from dspex.records import Execution, Field, Objective, Outcome, Price, Strategy
 from dspex.store import Store, default_url
 from dspex.store.log import Cursor
+from dspex.variables.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,7 +40,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dspex.optimizers.definition import Budget, Definition, Examples
-    from dspex.records import Decision
+    from dspex.records import Configuration, Decision
+    from dspex.variables.leases import OnConflict
     from dspex.variables.space import Space
 
     Task: TypeAlias = Any
@@ -158,56 +162,104 @@ class Runtime:
     # ── executing ───────────────────────────────────────────────────────────────────────────────
 
     def execute(
-        self, task: Task, inputs: Mapping[str, Any], *, pin: Strategy | None = None, explore: bool = True
+        self,
+        task: Task,
+        inputs: Mapping[str, Any],
+        *,
+        pin: Strategy | None = None,
+        explore: bool = True,
+        space: Registry | None = None,
     ) -> Result:
         """Run a task the way that is believed to pay, and learn from it."""
-        described, strategies, prepare = self._prepared(task)
-        described.check_inputs(inputs)
+        ways = self._every_way(task)
+        ways.described.check_inputs(inputs)
+        if space is not None:
+            ways = self._narrowed(task, ways, space, Registry.use)
 
         def attempt(strategy: Strategy) -> Outcome:
-            program, lm = prepare(strategy)
-            outcome = program_bridge.run(program, inputs, lm)[1]
-            broken = described.broken_constraints(outcome.output) if outcome.output is not None else None
+            outcome = program_bridge.run(ways.program(strategy), inputs, ways.lm(strategy))[1]
+            broken = ways.described.broken_constraints(outcome.output) if outcome.output is not None else None
             # An answer out of bounds is a failed attempt: another model may keep to them.
             return outcome if broken is None else replace(outcome, output=None, error=broken)
 
         done = self.orchestrator.orchestrate(
-            described, inputs, strategies, attempt, pool=self.pool.name, pin=pin, explore=explore
+            ways.described,
+            inputs,
+            ways.strategies,
+            attempt,
+            pool=self.pool.name,
+            pin=pin,
+            explore=explore,
+            configuration=ways.configuration,
+            learn=None if space is None else partial(space.learn, objective=self.objective),
         )
-        return Result(done, on_rating=self.orchestrator.rate)
+        return Result(done, on_rating=partial(self._rate, space))
 
     async def aexecute(
-        self, task: Task, inputs: Mapping[str, Any], *, pin: Strategy | None = None, explore: bool = True
+        self,
+        task: Task,
+        inputs: Mapping[str, Any],
+        *,
+        pin: Strategy | None = None,
+        explore: bool = True,
+        space: Registry | None = None,
     ) -> Result:
         """Run a task on the pool, so that the event loop stays free."""
-        future = self.pool.submit(self.execute, task, inputs, pin=pin, explore=explore)
+        future = self.pool.submit(self.execute, task, inputs, pin=pin, explore=explore, space=space)
         return await asyncio.wrap_future(future)
 
-    def explain(self, task: Task, inputs: Mapping[str, Any]) -> Decision:
+    def explain(self, task: Task, inputs: Mapping[str, Any], *, space: Registry | None = None) -> Decision:
         """Say how a task would be run and why, without running it."""
-        described, strategies, _ = self._prepared(task)
-        described.check_inputs(inputs)
-        return self.orchestrator.explain(described, inputs, strategies)
-
-    def _prepared(
-        self, task: Task
-    ) -> tuple[Signature, list[Strategy], Callable[[Strategy], tuple[dspy.Module, dspy.BaseLM]]]:
-        """Return what a task is, the ways it can be run, and the program and model for each way."""
-        if program_bridge.is_program(task):
-            described = Signature.from_dspy(program_bridge.signature_of(task))
-            kind, own = type(task).__name__, program_bridge.models_of(task)
-            if own:
-                # An optimized program brings its own models; another one would be another program.
-                return described, [Strategy(" + ".join(own), kind)], lambda _: (task, self.lm(self.models[0]))
-            strategies = [Strategy(model, kind) for model in self.models]
-            return described, strategies, lambda strategy: (task, self.lm(strategy.model))
-        described = signature(task)
-        strategies = [Strategy(model, module) for model in self.models for module in self._modules]
-        return (
-            described,
-            strategies,
-            lambda strategy: (self._program(described, strategy.module), self.lm(strategy.model)),
+        ways = self._every_way(task)
+        ways.described.check_inputs(inputs)
+        if space is not None:
+            ways = self._narrowed(task, ways, space, lambda registry: registry.configuration)
+        return self.orchestrator.explain(
+            ways.described, inputs, ways.strategies, configuration=ways.configuration
         )
+
+    def _rate(self, space: Registry | None, execution_id: str, quality: float) -> None:
+        label = self.orchestrator.rate(execution_id, quality)
+        if space is not None:
+            space.learn(label, self.objective)
+
+    def _every_way(self, task: Task) -> Ways:
+        """Return what a task is, the ways it can be run, and the program and model for each way."""
+        if not program_bridge.is_program(task):
+            described = signature(task)
+            return Ways(
+                described,
+                [Strategy(model, module) for model in self.models for module in self._modules],
+                program=lambda strategy: self._program(described, strategy.module),
+                lm=lambda strategy: self.lm(strategy.model),
+            )
+        described = Signature.from_dspy(program_bridge.signature_of(task))
+        kind, own = type(task).__name__, program_bridge.models_of(task)
+        if own:
+            # An optimized program brings its own models; another one would be another program.
+            return Ways(
+                described,
+                [Strategy(" + ".join(own), kind)],
+                program=lambda _: task,
+                lm=lambda _: self.lm(self.models[0]),
+            )
+        return Ways(
+            described,
+            [Strategy(model, kind) for model in self.models],
+            program=lambda _: task,
+            lm=lambda strategy: self.lm(strategy.model),
+        )
+
+    def _narrowed(
+        self, task: Task, ways: Ways, space: Registry, read: Callable[[Registry], Configuration]
+    ) -> Ways:
+        if not isinstance(space, Registry):
+            raise DefinitionError(
+                f"a task runs with the values of a registry, got {space!r}",
+                hint="space=dspex.Registry(space)",
+            )
+        is_program = program_bridge.is_program(task)
+        return narrowed(ways, space, read(space), is_program=is_program, lm=self.lm)
 
     def _program(self, described: Signature, module: str) -> dspy.Module:
         key = (described.key, module)
@@ -224,7 +276,7 @@ class Runtime:
         self,
         task: Task,
         *,
-        space: Space,
+        space: Space | Registry,
         trainset: Examples,
         metric: Callable[..., Any],
         valset: Examples | None = None,
@@ -233,6 +285,7 @@ class Runtime:
         name: str | None = None,
         seed: int = 0,
         resume: bool = False,
+        on_conflict: OnConflict = "wait",
     ) -> Study:
         """Check everything, then begin a study in the background and return it."""
         if program_bridge.is_program(task):
@@ -243,7 +296,7 @@ class Runtime:
         definition = define(
             program,
             title=title,
-            space=space,
+            space=space.as_space() if isinstance(space, Registry) else space,
             trainset=trainset,
             valset=valset,
             metric=metric,
@@ -254,14 +307,17 @@ class Runtime:
             lm=self.lm,
             default_lm=self.lm(self.models[0]),
         )
-        self._enter(definition, resume=resume)
+        row = self._row(definition, resume=resume)
         known = self.store.scores(definition.name) if resume else ()
         study = Study(definition, pool=self.pool, store=self.store, events=self.events, known=known)
+        if isinstance(space, Registry):
+            study.lease_of(space, on_conflict)
+        self._enter(definition, row)
         self.studies[study.name] = study
         return study.start()
 
-    def _enter(self, definition: Definition, *, resume: bool) -> None:
-        """Give a study its row in the store, or check that the row it has is its own."""
+    def _row(self, definition: Definition, *, resume: bool) -> Mapping[str, Any] | None:
+        """Return a study's row in the store, if it has one, and check that it is its own."""
         row = self.store.study(definition.name)
         running = self.studies.get(definition.name)
         if running is not None and not running.is_done:
@@ -271,17 +327,7 @@ class Runtime:
         if row is None:
             if resume:
                 raise UnknownNameError.among("study", definition.name, self.store.studies()["name"])
-            self.store.put_study(
-                definition.name,
-                started_at=time.time(),
-                state="running",
-                program=definition.program,
-                optimizer=definition.optimizer,
-                metric=definition.identity["metric"],
-                seed=definition.seed,
-                definition=dict(definition.identity),
-            )
-            return
+            return None
         if not resume:
             raise DataError(
                 f"there is a study called {definition.name!r} already",
@@ -294,7 +340,23 @@ class Runtime:
                 f"{definition.name!r} cannot be resumed, it is another search now: {'; '.join(changed)}",
                 hint="give the study its old definition, or begin a new one under another name",
             )
-        self.store.put_study(definition.name, state="running", reason=None, finished_at=None)
+        return row
+
+    def _enter(self, definition: Definition, row: Mapping[str, Any] | None) -> None:
+        """Give a study its row in the store, or begin the one it has anew."""
+        if row is not None:
+            self.store.put_study(definition.name, state="running", reason=None, finished_at=None)
+            return
+        self.store.put_study(
+            definition.name,
+            started_at=time.time(),
+            state="running",
+            program=definition.program,
+            optimizer=definition.optimizer,
+            metric=definition.identity["metric"],
+            seed=definition.seed,
+            definition=dict(definition.identity),
+        )
 
     # ── looking back ────────────────────────────────────────────────────────────────────────────
 
@@ -308,7 +370,7 @@ class Runtime:
 
     def route(self, task: Task | None = None) -> Route:
         """Return what was learned about one signature, by default the one executed last."""
-        name = None if task is None else title_of(self._prepared(task)[0])
+        name = None if task is None else title_of(self._every_way(task).described)
         records = self.store.since(Cursor(), limit=_REPLAYED)[0]
         models = {each.strategy.model for each in records if isinstance(each, Execution)}
         return route(records, lambda: _fresh_beliefs(models), self.objective, name)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dspex.orchestrator.result import Result
     from dspex.records import Decision, Strategy
     from dspex.runtime import Task
+    from dspex.variables.leases import OnConflict
+    from dspex.variables.registry import Registry
     from dspex.variables.space import Space
 
 _current: Runtime | None = None
@@ -83,6 +85,7 @@ def execute(
     *,
     pin: Strategy | None = None,
     explore: bool = True,
+    space: Registry | None = None,
     **fields: Any,
 ) -> Result:
     """Run a task the way that is believed to pay, and learn from how it went.
@@ -98,6 +101,9 @@ def execute(
         Run it exactly this way.
     explore
         Whether a strategy that is not believed best may be tried. False makes the choice deterministic.
+    space
+        A registry, whose values of now it runs with: `model` and `module` pin those parts of the strategy,
+        the others are set on the program. How it goes teaches the registry's online variables.
 
     Returns
     -------
@@ -116,7 +122,7 @@ def execute(
     >>> list(execute("question -> answer: float", question="Tom has 3 apples and buys 4 more. How many?"))
     ['answer']
     """
-    return current().execute(task, {**(inputs or {}), **fields}, pin=pin, explore=explore)
+    return current().execute(task, {**(inputs or {}), **fields}, pin=pin, explore=explore, space=space)
 
 
 async def aexecute(
@@ -126,21 +132,25 @@ async def aexecute(
     *,
     pin: Strategy | None = None,
     explore: bool = True,
+    space: Registry | None = None,
     **fields: Any,
 ) -> Result:
     """Do what `execute` does without blocking the event loop."""
-    return await current().aexecute(task, {**(inputs or {}), **fields}, pin=pin, explore=explore)
+    given = {**(inputs or {}), **fields}
+    return await current().aexecute(task, given, pin=pin, explore=explore, space=space)
 
 
-def explain(task: Task, /, inputs: Mapping[str, Any] | None = None, **fields: Any) -> Decision:
-    """Say how a task would be run and why, without running it."""
-    return current().explain(task, {**(inputs or {}), **fields})
+def explain(
+    task: Task, /, inputs: Mapping[str, Any] | None = None, *, space: Registry | None = None, **fields: Any
+) -> Decision:
+    """Say how a task would be run and why, without running it; `space` as in `execute`."""
+    return current().explain(task, {**(inputs or {}), **fields}, space=space)
 
 
 def optimize(
     task: Task,
     *,
-    space: Space,
+    space: Space | Registry,
     trainset: Examples,
     metric: Callable[..., Any],
     valset: Examples | None = None,
@@ -149,6 +159,7 @@ def optimize(
     name: str | None = None,
     seed: int = 0,
     resume: bool = False,
+    on_conflict: OnConflict = "wait",
 ) -> Study:
     """Search a space for the best way to run a task, in the background.
 
@@ -158,7 +169,9 @@ def optimize(
         A signature, or a `dspy.Module`; its copies are changed, never itself.
     space
         What may vary. `model`, `module`, `temperature`, `top_p`, `max_tokens`, `demos` and
-        `instructions` change every predictor; other names change the program's own attributes.
+        `instructions` change every predictor; other names change the program's own attributes. The search
+        of a registry begins with its values of now and holds a lease on them; ``registry.adopt(study)``
+        writes the best back.
     trainset
         Examples: `dspy.Example` or dicts. Without a `valset` they are scored, except for a fifth that is
         kept for demos if the space has `demos`.
@@ -176,6 +189,9 @@ def optimize(
         One seed, one study: the same configurations and scores.
     resume
         Go on with the study of that name. What it has paid for is not paid for again.
+    on_conflict
+        If another study has leased variables of the registry: ``wait`` until they are free, ``abort``, or
+        ``preempt``, which cancels the other one.
 
     Returns
     -------
@@ -185,6 +201,8 @@ def optimize(
     ------
     DefinitionError
         If anything about it is wrong; nothing has run then.
+    LeaseError
+        If `on_conflict` is ``abort`` and another study has a variable.
     """
     study = current().optimize(
         task,
@@ -197,6 +215,7 @@ def optimize(
         name=name,
         seed=seed,
         resume=resume,
+        on_conflict=on_conflict,
     )
     for watcher in _watchers:
         watcher(study)

@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from dspex.optimizers.definition import Definition
     from dspex.pools import Pool
     from dspex.store import Store
+    from dspex.variables.leases import Lease, OnConflict
+    from dspex.variables.registry import Registry
 
-StudyState = Literal["running", "finished", "cancelled", "failed"]
+StudyState = Literal["queued", "running", "finished", "cancelled", "failed"]
 
 _SAMPLE = 48
 """Examples that every search trial shares; the finalists are then scored on all."""
@@ -68,11 +70,26 @@ class Study:
         self._next_number = 1 + max((trial.number for trial in self._stored.values()), default=-1)
         self._ledger = Ledger(self.name, store, known)
         self._pool = pool
+        self._lease: Lease | None = None
         # dspy's settings and the notebook cell that began this travel in context variables.
         context = contextvars.copy_context()
         self._thread = threading.Thread(
             target=context.run, args=(self._run,), name=f"dspex-study-{self.name}", daemon=True
         )
+
+    def lease_of(self, registry: Registry, on_conflict: OnConflict) -> None:
+        """Ask for the variables that are searched; until they are granted the study is queued.
+
+        Raises
+        ------
+        LeaseError
+            If `on_conflict` is ``abort`` and somebody has one.
+        """
+        self._lease = registry.lease(
+            self.definition.space, self, on_conflict=on_conflict, on_preempted=lambda _: self._stop.set()
+        )
+        if self._lease.status == "queued":
+            self.state = "queued"
 
     def start(self) -> Study:
         """Begin; returns at once."""
@@ -232,12 +249,15 @@ class Study:
 
     def _run(self) -> None:
         try:
+            self._await_lease()
             self._search()
             self.state = "finished"
         except CancelledError:
-            self.state, self.reason = "cancelled", "cancelled"
+            self.state, self.reason = "cancelled", self._why_cancelled()
         except Exception as error:  # noqa: BLE001  # a thread has no caller: wait() raises it there
             self.state, self.reason, self._failure = "failed", f"{type(error).__name__}: {error}", error
+        if self._lease is not None:
+            self._lease.release()
         try:
             self._keep_result()
         except Exception as error:  # noqa: BLE001  # a thread has no caller: wait() raises it there
@@ -245,6 +265,15 @@ class Study:
         error_text = None if self._failure is None else "".join(traceback.format_exception(self._failure))
         self.events.publish(StudyFinished(self.name, self.reason, error_text))
         self._done.set()
+
+    def _await_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.wait(stop=self._stop.is_set)
+            self.state = "running"
+
+    def _why_cancelled(self) -> str:
+        taker = None if self._lease is None else self._lease.lost_to
+        return "cancelled" if taker is None else f"preempted by {taker}"
 
     def _search(self) -> None:
         what = self.definition

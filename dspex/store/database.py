@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
-from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Column, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, SQLAlchemyError
 
 from dspex.errors import DefinitionError, StoreError
@@ -143,10 +143,35 @@ def _sqlite(path: Path, *, synchronous: str = "NORMAL") -> Engine:
 def _ready(engine: Engine) -> Engine:
     try:
         schema.metadata.create_all(engine)
+        _add_columns(engine)
     except BaseException:
         engine.dispose()
         raise
     return engine
+
+
+def _add_columns(engine: Engine) -> None:
+    """Add to an older database the columns that came later; each may be empty, so that older programs go on."""
+    for table, column in _missing_columns(engine):
+        kind = column.type.compile(engine.dialect)
+        try:
+            with engine.begin() as connection:
+                connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {column.name} {kind}"))
+        except DatabaseError:
+            # Another process that opened it at the same moment may have been sooner.
+            if (table, column.name) in {(each, missing.name) for each, missing in _missing_columns(engine)}:
+                raise
+
+
+def _missing_columns(engine: Engine) -> list[tuple[str, Column[Any]]]:
+    there = inspect(engine)
+    return [
+        (table.name, column)
+        for table in schema.metadata.sorted_tables
+        for names in [{each["name"] for each in there.get_columns(table.name)}]
+        for column in table.columns
+        if column.name not in names
+    ]
 
 
 def _refuse_remote(path: Path) -> None:

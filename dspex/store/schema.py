@@ -44,6 +44,7 @@ execution = Table(
     *_usage_columns(),
     Column("error", Text),
     Column("parent_id", String(32)),
+    Column("configuration", JSON),
 )
 
 label = Table(
@@ -135,6 +136,7 @@ def execution_row(record: Execution) -> dict[str, Any]:
         "ok": record.ok,
         "error": record.error,
         "parent_id": record.parent_id,
+        "configuration": dict(record.configuration),
         **usage_row(record.usage),
     }
 
@@ -198,6 +200,7 @@ def to_execution(row: Mapping[str, Any]) -> Execution:
         usage=to_usage(row),
         error=row["error"],
         parent_id=row["parent_id"],
+        configuration=row["configuration"] or {},  # rows older than the column have none
     )
 
 

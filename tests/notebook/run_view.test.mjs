@@ -41,6 +41,11 @@ test("the status line says what is going on", () => {
     "Cancelled, 2 trials scored");
 });
 
+test("what can still be cancelled is running, in the queue too", () => {
+  const running = (state) => view.isRunning({ ...shown, status: { ...status, state } });
+  assert.deepEqual(["queued", "running", "finished", "cancelled", "failed"].map(running), [true, true, false, false, false]);
+});
+
 test("progress counts the running trial's examples and ends at one", () => {
   assert.equal(view.progress(shown), (2 + 0.3) / 4);
   assert.equal(view.progress({ ...shown, status: { ...status, state: "finished" } }), 1);

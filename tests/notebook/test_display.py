@@ -22,6 +22,7 @@ def html_of(shell, value) -> str:
 def values(shell):
     result = dx.execute(SIGNATURE, message=TRIAGE.dev[0].message).rate(1.0)
     space = dx.Space(
+        tone=dx.Online(dx.Choice(["brief", "kind"])),
         temperature=dx.Float(1e-3, 1.5, log=True),
         flag=dx.Bool(),
         model=dx.Model(["sandbox/small"]),
@@ -43,7 +44,17 @@ def values(shell):
         ("signature", ["Triage", "message", "label", "Literal["]),
         (
             "space",
-            ["temperature", "log", "true | false", "sandbox/small", "0 .. 4", "flag = true", "n &lt; 4 or"],
+            [
+                "brief | kind",
+                "choice, online",
+                "temperature",
+                "log",
+                "true | false",
+                "sandbox/small",
+                "0 .. 4",
+                "flag = true",
+                "n &lt; 4 or",
+            ],
         ),
         ("result", ["label", "simulated", "analyze", "fall_back", "utility", "why:"]),
         ("decision", ["utility", "chosen with", "sandbox/large", "ChainOfThought"]),

@@ -14,7 +14,7 @@ def test_records_become_rows_and_rows_records():
         (
             schema.execution,
             execution := Execution(
-                "e", 1.0, asked, Strategy("m", "P"), "fallback", {}, False, USAGE, "no", "p"
+                "e", 1.0, asked, Strategy("m", "P"), "fallback", {}, False, USAGE, "no", "p", {"t": 0.5}
             ),
             schema.execution_row(execution),
             schema.to_execution,

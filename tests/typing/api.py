@@ -9,7 +9,8 @@ import pandas as pd
 import dspex as dx
 from dspex.orchestrator.insights import Route
 from dspex.orchestrator.result import Result
-from dspex.records import Decision, Trial
+from dspex.records import Change, Decision, Scalar, Trial
+from dspex.variables.leases import Lease
 
 task = dx.sandbox.task("triage")
 triage = dx.signature("message -> label, confidence: probability", "Label it.", name="Triage")
@@ -46,6 +47,13 @@ study = dx.optimize(
 )
 assert_type(study, dx.Study)
 assert_type(study.wait(), dx.Study)
+registry = dx.Registry(dx.Space(tone=dx.Online(dx.Choice(["kind", "plain"]), cooldown_s=60)))
+assert_type(registry["tone"], Scalar)
+assert_type(registry.set({"tone": "plain"}, by="me", why="short", version=registry.version), Change)
+assert_type(dx.execute(triage, space=registry, message="hello"), Result)
+with registry.lease(["tone"], "me", on_conflict="preempt") as lease:
+    assert_type(lease, Lease)
+    lease["tone"] = "kind"
 assert_type(study.best, Trial)
 assert_type(study.trials, pd.DataFrame)
 assert_type(dx.history(), pd.DataFrame)

@@ -19,7 +19,7 @@ def test_random_demos_follow_their_seed():
     variable = Demos(0, 8, choose="random", seed=1)
     assert variable.resolve(5).pick(POOL)[:3] == variable.resolve(3).pick(POOL)
     assert variable.resolve(8).pick(POOL) != Demos(0, 8, choose="random", seed=2).resolve(8).pick(POOL)
-    assert POOL == sorted(POOL, key=lambda example: int(example["text"]))
+    assert sorted(POOL, key=lambda example: int(example["text"])) == POOL
 
 
 def test_balanced_demos_show_every_value():

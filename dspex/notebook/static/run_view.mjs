@@ -43,7 +43,7 @@ export function bestSoFar(all) {
 const bestPoint = (shown) => points(shown).find((point) => point.number === shown.status.best);
 
 /** @param {Snapshot} shown */
-export const isRunning = (shown) => shown.status.state === "running";
+export const isRunning = (shown) => ["queued", "running"].includes(shown.status.state);
 
 // ── in words ────────────────────────────────────────────────────────────────────────────────────
 
