@@ -84,15 +84,3 @@ def check_bindable(program: dspy.Module, configuration: Configuration, demos: Se
             f"demos={configuration['demos']}, but the registry has no examples to show",
             hint="Registry(space, demos=trainset)",
         )
-
-
-def with_defaults(space: Space, configuration: Configuration) -> Space:
-    """Return the space with other defaults; what adapts in service is searched like any other variable."""
-    changed: dict[str, Any] = {}
-    for name, variable in space.items():
-        plain = copy.copy(variable.variable if isinstance(variable, Online) else variable)
-        object.__setattr__(
-            plain, "default", configuration[name]
-        )  # the kinds are frozen, their copies are ours
-        changed[name] = plain
-    return type(space)(**changed)

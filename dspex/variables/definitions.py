@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections import Counter
@@ -175,6 +176,17 @@ class Definitions:
             frozen={**self._frozen, **(values or {}), **named},
         )
 
+    def starting_at(self, configuration: Configuration) -> Self:
+        """Return the space with other defaults, for a search that begins with them.
+
+        What adapts in service is searched like any other variable.
+        """
+        return type(self)(
+            {name: _starting_at(each, name, configuration) for name, each in self._definitions.items()},
+            constraints=self.constraints,
+            frozen=self._frozen,
+        )
+
     def prepared(self, program: Any, examples: Sequence[Any]) -> Self:
         """Return the space with the options that its proposers propose for a program."""
         return type(self)(
@@ -276,6 +288,16 @@ class Difference:
         lines += [f"- {name}: {each!r}" for name, each in self.removed.items()]
         lines += [f"~ {name}: {mine!r} → {theirs!r}" for name, (mine, theirs) in self.changed.items()]
         return "\n".join(lines) or "no difference"
+
+
+def _starting_at(each: Any, name: str, configuration: Configuration) -> Any:
+    plain = getattr(each, "variable", each)
+    if name not in configuration:
+        return plain
+    moved = copy.copy(plain)
+    # Kinds are frozen; a copy that nobody has seen yet is not.
+    object.__setattr__(moved, "default", configuration[name])
+    return moved
 
 
 def _check_definitions(definitions: Mapping[str, Any]) -> None:

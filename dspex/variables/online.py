@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from dspex.errors import VariableError
-from dspex.variables.base import Bool, Choice, Float, Int
+from dspex.variables import spec
+from dspex.variables.choice import Bool, Choice
+from dspex.variables.numeric import Float, Int
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
 
-    from dspex.records import Execution, Label, Objective, Scalar
+    from dspex.records import Execution, Label, Objective, Scalar, Value
+    from dspex.variables.protocol import Coding, Conditions, Scale, Variable
 
     FloatArray = npt.NDArray[np.float64]
 
@@ -72,13 +75,15 @@ class Online:
     'brief'
     """
 
-    variable: Any
+    variable: Variable
     cooldown_s: float = 0.0
     budget: int | None = None
     budget_usd: float | None = None
     memory: int = 100
     resolution: int = 7
     seed: int = 0
+
+    kind: ClassVar[str] = "online"
 
     def __post_init__(self) -> None:
         if not isinstance(self.variable, (Bool, Choice, Float, Int)):
@@ -99,41 +104,89 @@ class Online:
             raise VariableError(f"an online variable needs at least two values, got {self.variable!r}")
 
     @property
-    def arms(self) -> list[Scalar]:
+    def arms(self) -> list[Any]:
         """The values that are tried."""
         tried = list(self.variable.grid(self.resolution))
         return tried if any(_same(arm, self.default) for arm in tried) else [self.default, *tried]
 
+    # ── as a variable it is what it adapts ──────────────────────────────────────────────────────
+
+    def given(self, conditions: Mapping[str, Any] | None = None, /, **named: Any) -> Online:
+        """Return it as a variable that exists only where others have certain values."""
+        return replace(self, variable=self.variable.given(conditions, **named))
+
     @property
-    def default(self) -> Scalar:
+    def when(self) -> Conditions:
+        """Where it exists."""
+        return self.variable.when
+
+    @property
+    def default(self) -> Any:
         """The value used at first."""
-        default: Scalar = self.variable.default
-        return default
+        return self.variable.default
 
     @property
     def n_values(self) -> float:
         """How many values there are."""
-        n_values: float = self.variable.n_values
-        return n_values
+        return self.variable.n_values
+
+    @property
+    def scale(self) -> Scale:
+        """How its values relate to one another."""
+        return self.variable.scale
+
+    @property
+    def width(self) -> int:
+        """How many columns of the unit cube it takes."""
+        return self.variable.width
 
     def problem_with(self, value: object) -> str | None:
         """Say what is wrong with a value, or None."""
-        problem: str | None = self.variable.problem_with(value)
-        return problem
+        return self.variable.problem_with(value)
 
-    def sample(self, rng: random.Random) -> Scalar:
+    def canonical(self, value: Any) -> Value:
+        """Return a value that fits as JSON has it."""
+        return self.variable.canonical(value)
+
+    def coding(self) -> Coding:
+        """Return the ways to the unit cube and back."""
+        return self.variable.coding()
+
+    def sample(self, rng: random.Random) -> Value:
         """Draw a value."""
-        drawn: Scalar = self.variable.sample(rng)
-        return drawn
+        return self.variable.sample(rng)
 
-    def grid(self, resolution: int) -> Sequence[Scalar]:
+    def grid(self, resolution: int) -> Sequence[Value]:
         """Return every value, or `resolution` of them evenly spaced."""
-        values: Sequence[Scalar] = self.variable.grid(resolution)
-        return values
+        return self.variable.grid(resolution)
 
-    def resolve(self, value: Scalar) -> Any:
+    def neighbours(self, value: Any) -> Sequence[Any]:
+        """Return the values next to one."""
+        return self.variable.neighbours(value)
+
+    def resolve(self, value: Any) -> Any:
         """Return what a value stands for."""
         return self.variable.resolve(value)
+
+    def schema(self) -> dict[str, Any]:
+        """Describe the values as a JSON schema."""
+        return self.variable.schema()
+
+    def content(self) -> dict[str, Any]:
+        """Describe the variable as JSON, with labels for objects."""
+        return {"kind": self.kind, **self._settings(), "variable": self.variable.content()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the variable as JSON from which it can be made again."""
+        return {"kind": self.kind, **self._settings(), "variable": self.variable.to_dict()}
+
+    @classmethod
+    def from_dict(cls, arguments: Mapping[str, Any]) -> Online:
+        """Make it from what `to_dict` said."""
+        return cls(**{**arguments, "variable": spec.variable(arguments["variable"])})
+
+    def _settings(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "variable"}
 
 
 class Move(NamedTuple):

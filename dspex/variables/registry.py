@@ -68,8 +68,7 @@ class Registry(Mapping[str, Scalar]):
         demos: Iterable[Any] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        first = {**space.default(), **(configuration or {})}
-        space.check(first)
+        first = space.complete(configuration or {})
         self.space = space
         self.demos: Sequence[Any] = tuple(demos)
         self._clock = clock
@@ -102,15 +101,18 @@ class Registry(Mapping[str, Scalar]):
 
     @property
     def history_frame(self) -> pd.DataFrame:
-        """One row for each variable that a write changed: version, at, by, why, variable, before, after."""
+        """One row for each variable that a write changed: version, at, by, why, variable, before, after.
+
+        None stands where a variable did not exist.
+        """
         import pandas as pd
 
         columns = ["version", "at", "by", "why", "variable", "before", "after"]
         rows = [
-            (change.version, at, change.by, change.why, name, change.before[name], after)
+            (change.version, at, change.by, change.why, name, change.before.get(name), change.after.get(name))
             for change in self.history
             for at in [pd.Timestamp(change.at, unit="s", tz="UTC")]
-            for name, after in change.after.items()
+            for name in dict.fromkeys([*change.after, *change.before])
         ]
         return pd.DataFrame(rows, columns=columns)
 
@@ -187,8 +189,10 @@ class Registry(Mapping[str, Scalar]):
         """
         with self._lock:
             old, now = self._at(version), self._now.configuration
-            values = {name: value for name, value in old.items() if repr(value) != repr(now[name])}
-            self._commit(values, by, why or f"rewound to version {version}")
+            differing = [
+                name for name, value in old.items() if name in now and repr(value) != repr(now[name])
+            ]
+            self._commit(old, differing, by, why or f"rewound to version {version}")
         self._watchers.deliver()
         return MappingProxyType(old)
 
@@ -291,7 +295,7 @@ class Registry(Mapping[str, Scalar]):
 
     def as_space(self) -> Space:
         """Return the space with the values of now as its defaults, for a search that begins with them."""
-        return bound.with_defaults(self.space, self.configuration)
+        return self.space.starting_at(self.configuration)
 
     @property
     def online(self) -> Mapping[str, Learner]:
@@ -331,40 +335,53 @@ class Registry(Mapping[str, Scalar]):
             now = self._now
             if version is not None and version != now.version:
                 raise _stale(version, now, values, self._history)
-            self.space.check({**now.configuration, **values})
-            change = self._commit(values, by, why, lease)
+            change = self._commit(self._settled(now.configuration, values), values, by, why, lease)
         self._watchers.deliver()
         return change
 
-    def _commit(self, values: Configuration, by: str, why: str, lease: Lease | None = None) -> Change:
-        self._leases.check_write(values, lease)
+    def _settled(self, now: Configuration, values: Configuration) -> Configuration:
+        """Put the new values together: what comes into existence begins at its default."""
+        settled = self.space.settle(lambda name, each: values.get(name, now.get(name, each.default)))
+        self.space.check({**settled, **values})
+        return {name: self.space[name].canonical(value) for name, value in settled.items()}
+
+    def _commit(
+        self, after: Configuration, asked: Iterable[str], by: str, why: str, lease: Lease | None = None
+    ) -> Change:
+        """Make `after` the values of now. What changes is what was asked for, and what that brings or ends."""
         version, now = self._now
+        changed = dict.fromkeys([*asked, *sorted(now.keys() ^ after.keys())])
+        self._leases.check_write(changed, lease)
         at = self._clock()
-        before = {name: now[name] for name in values}
-        change = Change(version + 1, at, by, why, before, dict(values))
-        self._now = _Now(change.version, MappingProxyType({**now, **values}))
+        before = {name: now[name] for name in changed if name in now}
+        change = Change(
+            version + 1, at, by, why, before, {name: after[name] for name in changed if name in after}
+        )
+        self._now = _Now(change.version, MappingProxyType(dict(after)))
         self._history.append(change)
         for name, learner in self._learners.items():
-            if name in values:
+            if name in changed:
                 learner.switched(at)
         self._watchers.put(change)
         return change
 
     def _move(self, name: str, learner: Learner) -> None:
         """Let an online variable choose, unless somebody has leased it."""
-        if self._leases.holder_of(name) is not None:
+        now = self._now.configuration
+        if name not in now or self._leases.holder_of(name) is not None:
             return
-        now = self._now.configuration[name]
-        value, why = learner.choose(now, self._clock())
-        if value != now:
-            self._commit({name: value}, "online", why)
+        value, why = learner.choose(now[name], self._clock())
+        if value != now[name]:
+            self._commit(self._settled(now, {name: value}), [name], "online", why)
 
     def _at(self, version: int) -> dict[str, Scalar]:
         if not 0 <= version <= self._now.version:
             raise VariableError(f"a version is in [0, {self._now.version}], got {version}")
         values = dict(self._now.configuration)
         for change in reversed(self._history[version:]):
-            values.update(change.before)
+            values = {
+                name: value for name, value in values.items() if name not in change.after
+            } | change.before
         return values
 
     def _known(self, names: Iterable[str]) -> frozenset[str]:

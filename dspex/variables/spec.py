@@ -41,8 +41,9 @@ def variable(spec: Mapping[str, Any]) -> Variable:
 def known_kinds() -> dict[str, Any]:
     """Return the classes of all kinds by name."""
     from dspex.variables import base
+    from dspex.variables.online import Online
 
-    classes = (getattr(base, name) for name in base.__all__)
+    classes = (*(getattr(base, name) for name in base.__all__), Online)
     return {each.kind: each for each in classes if getattr(each, "kind", "")}
 
 

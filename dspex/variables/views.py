@@ -8,6 +8,7 @@ from dspex.variables import grammar
 from dspex.variables.choice import Bool, Choice
 from dspex.variables.formulas import Composite
 from dspex.variables.numeric import Float, Int
+from dspex.variables.online import Online
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,6 +86,8 @@ def form(space: Space) -> list[Entry]:
 
 def _row(name: str, each: Variable | Composite, frozen: Mapping[str, Any]) -> Row:
     when, kind = grammar.condition_text(each.when), getattr(each, "kind", type(each).__name__)
+    if isinstance(each, Online):
+        return _row(name, each.variable, frozen)._replace(kind=f"{each.variable.kind}, online")
     if isinstance(each, Composite):
         return Row(name, kind, each.formula.text or ", ".join(each.reads), "", when, "computed")
     values, options = grammar.said(each)
@@ -95,6 +98,8 @@ def _row(name: str, each: Variable | Composite, frozen: Mapping[str, Any]) -> Ro
 
 
 def _field(variable: Variable) -> tuple[Widget, Any, list[Any], dict[str, float]]:
+    if isinstance(variable, Online):
+        return _field(variable.variable)
     if isinstance(variable, (Float, Int)):
         step = {} if variable.step is None else {"step": variable.step}
         widget: Widget = (
