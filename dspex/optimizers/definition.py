@@ -6,18 +6,20 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dspex.bridge import binding
 from dspex.bridge import examples as examples_bridge
 from dspex.bridge import program as program_bridge
-from dspex.errors import DataError, VariableError
+from dspex.errors import DataError
 from dspex.native.signature import Signature
 from dspex.optimizers import search_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import dspy
 
-    from dspex.records import Configuration, Usage
+    from dspex.records import Configuration, Scalar, Usage
+    from dspex.variables.base import Variable
     from dspex.variables.space import Space
 
     Examples = Iterable[dspy.Example | dict[str, Any]]
@@ -130,7 +132,7 @@ def define(
     train = examples_bridge.checked(trainset, what="trainset", inputs=names)
     val = None if valset is None else examples_bridge.checked(valset, what="valset", inputs=names)
     _check_space(space, program, lm)
-    demos, scored = _split(train, val, wants_demos="demos" in space, seed=seed)
+    demos, scored = _split(train, val, wants_demos=bool(_about(space, "demos")), seed=seed)
     _check_metric(
         metric, scored, Signature.from_dspy(program_bridge.signature_of(program)).outputs, default_lm
     )
@@ -139,8 +141,8 @@ def define(
         name=name,
         space=space,
         program=title,
-        bind=lambda configuration: program_bridge.apply(
-            program, _binding(space, configuration, demos, lm), default_lm
+        bind=lambda configuration: binding.bind(
+            program, _resolved(space, configuration, lm), default_lm=default_lm, examples=demos
         ),
         default_lm=default_lm,
         scored=scored,
@@ -163,24 +165,45 @@ def define(
 
 
 def _check_space(space: Space, program: dspy.Module, lm: Callable[[Any], dspy.BaseLM]) -> None:
-    bindable = program_bridge.bindable(program)
-    unknown = [name for name in space if name not in bindable]
-    if unknown:
-        raise VariableError(
-            f"{type(program).__name__} has none of {', '.join(unknown)}; it can vary {', '.join(sorted(bindable))}",
-            hint="rename the variable, or give the program an attribute of that name",
-        )
-    if "model" in space:
-        for label in space["model"].grid(1):
-            lm(space["model"].resolve(label))
+    """Look every variable up in the program, as it is and with each module that it may be given."""
+    for chosen, variant in _variants(space, program):
+        binding.check(variant, [name for name in space if _exists(space[name], chosen)])
+    for name in _about(space, "model"):
+        for label in space[name].grid(1):
+            lm(space[name].resolve(label))
+
+
+def _variants(space: Space, program: dspy.Module) -> Iterator[tuple[dict[str, Scalar], dspy.Module]]:
+    """Make the program with each option of each module variable, the others at their defaults."""
+    modules = _about(space, "module")
+    binding.check(program, modules)
+    default = {name: space[name].default for name in modules}
+    choices = [{**default, name: label} for name in modules for label in space[name].grid(1)]
+    for chosen in choices or [{}]:
+        values = {name: space[name].resolve(label) for name, label in chosen.items()}
+        yield chosen, binding.bind(program, values)
+
+
+def _exists(variable: Variable, chosen: Mapping[str, Scalar]) -> bool:
+    conditions = getattr(variable, "when", {})
+    return all(chosen[name] in labels for name, labels in conditions.items() if name in chosen)
+
+
+def _about(space: Space, what: str) -> list[str]:
+    """Return the variables that set one thing, of the whole program or of a part."""
+    return [name for name in space if name.rpartition(".")[2] == what]
 
 
 def _models(
     space: Space, program: dspy.Module, lm: Callable[[Any], dspy.BaseLM], default_lm: dspy.BaseLM
 ) -> list[str]:
-    if "model" in space:
-        return [lm(space["model"].resolve(label)).model for label in space["model"].grid(1)]
-    return program_bridge.models_of(program) or [default_lm.model]
+    chosen = [
+        lm(space[name].resolve(label)).model
+        for name in _about(space, "model")
+        for label in space[name].grid(1)
+    ]
+    own = [] if "model" in space else program_bridge.models_of(program) or [default_lm.model]
+    return list(dict.fromkeys([*chosen, *own]))
 
 
 def _split(
@@ -203,24 +226,10 @@ def _split(
     return pool[:n_demos], pool[n_demos:]
 
 
-def _binding(
-    space: Space,
-    configuration: Configuration,
-    demos: Sequence[dspy.Example],
-    lm: Callable[[Any], dspy.BaseLM],
-) -> program_bridge.Binding:
-    """Resolve a configuration's labels and sort them into the parts of a program."""
+def _resolved(space: Space, configuration: Configuration, lm: Callable[[Any], dspy.BaseLM]) -> dict[str, Any]:
+    """Return what a configuration's labels stand for, models by name looked up."""
     values = {name: space[name].resolve(value) for name, value in configuration.items()}
-    settings = {name: values.pop(name) for name in program_bridge.LM_SETTINGS if name in values}
-    n_demos, model = values.pop("demos", None), values.pop("model", None)
-    return program_bridge.Binding(
-        model=None if model is None else lm(model),
-        module=values.pop("module", None),
-        instructions=values.pop("instructions", None),
-        settings=settings,
-        demos=None if n_demos is None else demos[:n_demos],
-        attributes=values,
-    )
+    return values | {name: lm(values[name]) for name in _about(space, "model") if name in values}
 
 
 def _check_metric(

@@ -7,17 +7,25 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dspex.errors import UnknownNameError, VariableError, did_you_mean
 from dspex.variables import grammar
-from dspex.variables.base import Float
+from dspex.variables.base import Bool, Choice, Float, Int, Model, Module
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
+    import dspy
+
+    from dspex.bridge.applying import Applied
+    from dspex.bridge.inference import Suggestion
     from dspex.records import Configuration, Scalar
     from dspex.variables.base import Variable
+
+    FindLM = Callable[[str | dspy.BaseLM], dspy.BaseLM]
 
 
 class Space(Mapping[str, "Variable"]):
@@ -144,6 +152,122 @@ class Space(Mapping[str, "Variable"]):
     def key(self) -> str:
         """Name the space by its content; equal in every process and for every order."""
         return _digest({name: repr(variable) for name, variable in self.items()})
+
+    # ── programs ────────────────────────────────────────────────────────────────────────────────
+
+    def apply(
+        self,
+        program: dspy.Module,
+        configuration: Configuration,
+        *,
+        lm: FindLM | None = None,
+        examples: Sequence[dspy.Example] | None = None,
+    ) -> dspy.Module:
+        """Return a copy of a program that runs as the configuration says; the program stays as it is.
+
+        A variable's name says what it sets: ``temperature`` for every predictor, ``plan.temperature`` for
+        one part, ``*.temperature`` for those that match; ``model``, ``module``, ``adapter``,
+        ``instructions`` and ``demos`` likewise, and any attribute of the program's own.
+
+        Parameters
+        ----------
+        lm
+            Finds a model by its name; by default the session's models.
+        examples
+            Where demos are taken from.
+
+        Raises
+        ------
+        DefinitionError
+            If the configuration does not fit the space, or the program has no such parts.
+
+        Examples
+        --------
+        >>> import dspy
+        >>> from dspex.variables.base import Choice, Float, Module
+        >>> space = Space(module=Module(["Predict", "ChainOfThought"]), temperature=Float(0, 1))
+        >>> bound = space.apply(
+        ...     dspy.Predict("question -> answer"), {"module": "ChainOfThought", "temperature": 0.2}
+        ... )
+        >>> type(bound).__name__, bound.dspex.values["temperature"]
+        ('ChainOfThought', 0.2)
+        """
+        from dspex.bridge import binding
+
+        return binding.bind(program, self._resolved(configuration, lm), examples=examples)
+
+    def applied(
+        self,
+        program: dspy.Module,
+        configuration: Configuration,
+        *,
+        lm: FindLM | None = None,
+        examples: Sequence[dspy.Example] | None = None,
+    ) -> Applied:
+        """Let the program itself run as the configuration says, until ``restore()`` or a ``with`` block's end.
+
+        Takes and raises what `apply` does; the program is unchanged if it raises.
+        """
+        from dspex.bridge import applying
+
+        values = self._resolved(configuration, lm)
+        return applying.apply(values, program, examples=examples)
+
+    def _resolved(self, configuration: Configuration, lm: FindLM | None) -> dict[str, Any]:
+        from dspex.bridge import lm as lm_bridge
+
+        self.check(configuration)
+        find = lm_bridge.named if lm is None else lm
+        values = {name: self[name].resolve(value) for name, value in configuration.items()}
+        return {
+            name: find(value) if name.rpartition(".")[2] == "model" else value
+            for name, value in values.items()
+        }
+
+    @classmethod
+    def infer(cls, program: dspy.Module, *, models: Sequence[str] = (), each_part: bool = False) -> Space:
+        """Propose a space for a program: what can vary in it, around how it runs now.
+
+        Parameters
+        ----------
+        models
+            Models to choose among; by default those that its predictors are tied to, if several.
+        each_part
+            A temperature, model, module and demos of its own for every part.
+
+        Examples
+        --------
+        >>> import dspy
+        >>> list(Space.infer(dspy.Predict("question -> answer")))
+        ['temperature', 'module', 'demos', 'adapter']
+        """
+        from dspex.bridge import inference
+
+        found = inference.suggestions(program, models=models, each_part=each_part)
+        return cls(**{each.name: _suggested(each) for each in found})
+
+    @staticmethod
+    def load(program: dspy.Module, path: str | Path, **options: Any) -> dspy.Module:
+        """Return a copy of a program that runs as the bound one did that was saved with ``save(path)``.
+
+        DSPy's own ``load`` does so too for a program of the same modules; this makes the modules anew.
+        `options` are those of DSPy's ``load``.
+        """
+        from dspex.bridge import binding
+
+        return binding.load(program, path, **options)
+
+
+def _suggested(suggestion: Suggestion) -> Variable:
+    kind, default = suggestion.kind, suggestion.default
+    if kind == "float":
+        return Float(suggestion.low, suggestion.high, default=default)
+    if kind in {"int", "demos"}:
+        return Int(int(suggestion.low), int(suggestion.high), default=default)
+    if kind == "bool":
+        return Bool(default=default)
+    make = {"model": Model, "module": Module, "adapter": Choice}[kind]
+    return make(list(suggestion.options), default=default)
 
 
 def _digest(content: Mapping[str, object]) -> str:
