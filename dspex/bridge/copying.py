@@ -61,7 +61,7 @@ def _copied(value: Any, copies: Copies) -> Any:
     known = copies.get(id(value))
     if known is not None:
         return known
-    if kind is list or kind is dict:
+    if kind is list or kind is dict or kind is tuple:
         return _container(value, copies)
     if isinstance(value, dspy.Module) and _is_ordinary(kind):
         return _module(value, copies)
@@ -72,6 +72,9 @@ def _copied(value: Any, copies: Copies) -> Any:
 
 
 def _container(value: Any, copies: Copies) -> Any:
+    if isinstance(value, tuple):
+        return tuple([_copied(each, copies) for each in value])
+    # Known before it is filled: it may hold itself.
     made = copies[id(value)] = type(value)()
     if isinstance(made, list):
         made.extend([_copied(each, copies) for each in value])
