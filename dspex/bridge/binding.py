@@ -305,10 +305,10 @@ class _Binder:
         for place, changes in self.ways.items():
             module = self.parts[place].module
             own = vars(way_of(module)) | changes
-            if not isinstance(module, bound.Bound):
+            if not issubclass(type(module), bound.Bound):
                 self.journal.set(module, "__class__", bound_class(type(module)))
             self.journal.set(module, bound.WAY, Way(**own))
-        before = vars(self.program).get(REMEMBERED)
+        before = copying.contents(self.program).get(REMEMBERED)
         values = {_text(address): value for address, value in self.values}
         if isinstance(before, Configuration):
             values, self.former = {**before.values, **values}, {**self.former, **before.former}
@@ -384,10 +384,10 @@ def _replacement(part: Any, module: Callable[..., dspy.Module]) -> dspy.Module:
     made = derive.made(module, signature)
     if not isinstance(made, dspy.Module):
         raise DefinitionError(f"it must make a dspy.Module, made {made!r}")
-    predictors = part.predictors()
     if isinstance(part, SWAPPABLE):
-        for predictor in made.predictors():
-            _hand_over(predictors[0], predictor)
+        old = derive.predictor_of(part)
+        for predictor in [derive.predictor_of(made)] if isinstance(made, SWAPPABLE) else made.predictors():
+            _hand_over(old, predictor)
     way = way_of(part)
     if way.adapter is not None:
         made.__class__ = bound_class(type(made))
@@ -396,7 +396,7 @@ def _replacement(part: Any, module: Callable[..., dspy.Module]) -> dspy.Module:
 
 
 def _hand_over(old: Any, new: Any) -> None:
-    gone = set(old.signature.fields) - set(new.signature.fields)
+    gone = set(old.signature.model_fields) - set(new.signature.model_fields)
     new.demos = [_without(demo, gone) for demo in old.demos]
     new.lm = old.lm
     new.config = dict(old.config)

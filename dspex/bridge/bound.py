@@ -63,7 +63,7 @@ class Bound:
 
 def way_of(module: Any) -> Way:
     """Return how a module is bound to run."""
-    way: Way = vars(module).get(WAY, _UNBOUND)
+    way: Way = copying.contents(module).get(WAY, _UNBOUND)
     return way
 
 

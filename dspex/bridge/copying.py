@@ -55,17 +55,18 @@ def copied(program: dspy.Module, copies: Copies | None = None) -> dspy.Module:
 
 
 def _copied(value: Any, copies: Copies) -> Any:
+    # By the type alone: `isinstance` asks a module for its class, which DSPy's `__getattribute__` makes slow.
     kind = type(value)
-    if kind in _SHARED or isinstance(value, type):
+    if kind in _SHARED or issubclass(kind, type):
         return value
     known = copies.get(id(value))
     if known is not None:
         return known
     if kind is list or kind is dict or kind is tuple:
         return _container(value, copies)
-    if isinstance(value, dspy.Module) and _is_ordinary(kind):
+    if issubclass(kind, dspy.Module) and _is_ordinary(kind):
         return _module(value, copies)
-    if isinstance(value, dspy.BaseLM):
+    if issubclass(kind, dspy.BaseLM):
         copies[id(value)] = made = value.copy()
         return made
     return _deeply(value, copies)
@@ -86,10 +87,16 @@ def _container(value: Any, copies: Copies) -> Any:
 def _module(module: dspy.Module, copies: Copies) -> dspy.Module:
     made = object.__new__(type(module))
     copies[id(module)] = made
-    own = vars(made)
-    for name, value in vars(module).items():
+    own = contents(made)
+    for name, value in contents(module).items():
         own[name] = [] if name in _FRESH else _copied(value, copies)
     return made
+
+
+def contents(module: Any) -> dict[str, Any]:
+    """Return what a module holds, as `vars` does, but past DSPy's `__getattribute__`."""
+    found: dict[str, Any] = object.__getattribute__(module, "__dict__")
+    return found
 
 
 def _is_ordinary(kind: type) -> bool:

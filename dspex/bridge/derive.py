@@ -24,10 +24,15 @@ def instructed(signature: type[dspy.Signature], instructions: str) -> type[dspy.
 
 def outside(part: Any) -> type[dspy.Signature]:
     """Return the signature that a Predict or ChainOfThought was made of: without the latter's reasoning."""
-    signature: type[dspy.Signature] = part.predictors()[0].signature
-    if not isinstance(part, dspy.ChainOfThought) or "reasoning" not in signature.output_fields:
+    signature: type[dspy.Signature] = predictor_of(part).signature
+    if not isinstance(part, dspy.ChainOfThought) or "reasoning" not in signature.model_fields:
         return signature
     return _fresh(_unreasoned, signature, signature.instructions, expected=signature.instructions)
+
+
+def predictor_of(part: Any) -> Any:
+    """Return the one predictor of a Predict or ChainOfThought."""
+    return part.predict if isinstance(part, dspy.ChainOfThought) else part
 
 
 def made(module: Callable[..., dspy.Module], signature: type[dspy.Signature]) -> dspy.Module:
@@ -36,7 +41,7 @@ def made(module: Callable[..., dspy.Module], signature: type[dspy.Signature]) ->
         return module(signature)
     key: Any = (module, signature, signature.instructions)
     template = _template(*key)
-    if template.predictors()[0].signature.instructions != signature.instructions:
+    if predictor_of(template).signature.instructions != signature.instructions:
         return module(signature)
     return copying.copied(template)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import dspy
 
 from dspex.bridge.bound import REMEMBERED
+from dspex.bridge.copying import contents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +89,7 @@ class Parts(dict[str, Part]):
         while pending:
             path, module = pending.pop(0)
             for address, part in _held(module, f"{path}." if path else ""):
-                if id(part.module) not in seen and not getattr(part.module, "_compiled", False):
+                if id(part.module) not in seen and not contents(part.module).get("_compiled", False):
                     seen.add(id(part.module))
                     self[address] = part
                     pending.append((address, part.module))
@@ -105,7 +106,7 @@ class Parts(dict[str, Part]):
         return [
             address
             for address, part in self.items()
-            if isinstance(part.module, dspy.Predict) and _is_within(address, where)
+            if issubclass(type(part.module), dspy.Predict) and _is_within(address, where)
         ]
 
     def swappable(self) -> list[str]:
@@ -115,9 +116,10 @@ class Parts(dict[str, Part]):
         for address, part in self.items():
             if any(_is_within(address, each) for each in closed):
                 continue
-            if isinstance(part.module, SWAPPABLE):
+            is_swappable = issubclass(type(part.module), SWAPPABLE)
+            if is_swappable:
                 found.append(address)
-            if isinstance(part.module, SWAPPABLE) or _is_dspys(part.module):
+            if is_swappable or _is_dspys(part.module):
                 closed.append(address)
         return found
 
@@ -212,16 +214,19 @@ def _is_within(address: str, where: str) -> bool:
 
 def _held(module: Any, prefix: str) -> Iterator[tuple[str, Part]]:
     """Return the modules that a module holds, in attributes, lists and dicts, as DSPy looks for them."""
-    for name, value in vars(module).items():
-        if isinstance(value, dspy.Module):
+    for name, value in contents(module).items():
+        kind = type(value)
+        if kind in _PLAIN:
+            continue
+        if issubclass(kind, dspy.Module):
             yield f"{prefix}{name}", Part(value, module, name)
-        elif isinstance(value, dict):
-            yield from _items(f"{prefix}{name}", ((repr(str(key)), key) for key in value), value)
-        elif isinstance(value, (list, tuple)):
-            yield from _items(f"{prefix}{name}", ((str(k), k) for k in range(len(value))), value)
+        elif issubclass(kind, dict) and value:
+            yield from _items(f"{prefix}{name}", [(repr(str(key)), key) for key in value], value)
+        elif issubclass(kind, (list, tuple)) and value:
+            yield from _items(f"{prefix}{name}", [(str(k), k) for k in range(len(value))], value)
 
 
-def _items(prefix: str, keys: Iterator[tuple[str, Any]], holder: Any) -> Iterator[tuple[str, Part]]:
+def _items(prefix: str, keys: list[tuple[str, Any]], holder: Any) -> Iterator[tuple[str, Part]]:
     for text, key in keys:
-        if isinstance(holder[key], dspy.Module):
+        if issubclass(type(holder[key]), dspy.Module):
             yield f"{prefix}[{text}]", Part(holder[key], holder, key)
