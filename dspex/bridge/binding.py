@@ -7,19 +7,15 @@ is looked up and checked before anything is set, and whatever fails half-way is 
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
 import dspy
 
-from dspex.bridge import bound, copying, derive
-from dspex.bridge import program as program_bridge
+from dspex.bridge import bound, copying, derive, swapping
 from dspex.bridge.bound import REMEMBERED, Configuration, Way, bound_class, way_of
-from dspex.bridge.journal import Journal
-from dspex.bridge.parts import LM_SETTINGS, SWAPPABLE, Address, Part, Parts, has, holder_of
-from dspex.errors import DataError, DefinitionError, UnknownNameError, VariableError, did_you_mean
+from dspex.bridge.journal import Journal, NoJournal
+from dspex.bridge.parts import LM_SETTINGS, Address, Part, Parts, has, holder_of
+from dspex.errors import DefinitionError, UnknownNameError, VariableError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -53,7 +49,7 @@ def bind(
         If the program has no such part or attribute, or a value does not fit; every failure is listed.
     """
     copies = copying.Copies()
-    binder = _Binder(copying.copied(program, copies), values, default_lm, examples, shared=copies.shared)
+    binder = Binder(copying.copied(program, copies), values, default_lm, examples, shared=copies.shared)
     return binder.bound()
 
 
@@ -72,7 +68,7 @@ def bind_in_place(
     DefinitionError
         As for `bind`; nothing is changed then.
     """
-    _Binder(program, values, default_lm, examples, journal=journal).bound()
+    Binder(program, values, default_lm, examples, journal=journal).bound()
 
 
 def check(program: dspy.Module, names: Iterable[str]) -> None:
@@ -89,7 +85,7 @@ def check(program: dspy.Module, names: Iterable[str]) -> None:
         raise _unknown(program, parts, unknown)
 
 
-class _Binder:
+class Binder:
     """One binding: swaps modules first, since they decide what else there is, then plans, then sets."""
 
     def __init__(
@@ -109,7 +105,7 @@ class _Binder:
         self.default_lm = default_lm
         self.examples = examples
         self.in_place = journal is not None
-        self.journal = Journal() if journal is None else journal
+        self.journal = NoJournal() if journal is None else journal
         self.shared = shared or {}
         self.parts = Parts(program)
         self.unknown: list[str] = []
@@ -123,6 +119,7 @@ class _Binder:
         self._lms: dict[Any, dspy.BaseLM] = {}
 
     def bound(self) -> dspy.Module:
+        """Do it all, or nothing, and return the program."""
         try:
             self._swap_modules()
             for address, value in self.values:
@@ -166,7 +163,7 @@ class _Binder:
             self.wrong.append(f"{where} stands in a tuple, in which no module can be replaced; use a list")
             return
         try:
-            made = _replacement(part.module, module)
+            made = swapping.replacement(part.module, module)
         except Exception as error:  # noqa: BLE001  # a class of the user's may raise anything
             name = getattr(module, "__name__", module)
             self.wrong.append(f"{where or 'the program'} cannot be a {name}: {type(error).__name__}: {error}")
@@ -338,84 +335,6 @@ class _Binder:
         return self._lms[key]
 
 
-def rebind(configuration: Configuration, state: Mapping[str, Any]) -> None:
-    """Make the program of `configuration` run as the one did whose `state` was saved.
-
-    DSPy has loaded instructions, demos and models by now; this does the rest.
-    """
-    ours = configuration.dump_state()
-    differing = [
-        name
-        for name in {**state, **ours}
-        if name.rpartition(".")[2] == "module" and ours.get(name) != state.get(name)
-    ]
-    if differing:
-        raise DefinitionError(
-            f"the saved program was made of other modules: {', '.join(sorted(differing))} differs",
-            hint="dspex.Space.load(program, path) makes them anew",
-        )
-    program = configuration.program
-    _unbind(program, configuration.former)
-    values = {
-        name: bound.read_value(value) for name, value in state.items() if name.rpartition(".")[2] != "module"
-    }
-    _Binder(program, values, None, None).bound()
-    made: Configuration = vars(program)[REMEMBERED]
-    swapped = {name: value for name, value in configuration.values.items() if name in state}
-    kept = {name: value for name, value in configuration.values.items() if not bound.is_own(name)}
-    made.values = {**kept, **swapped, **made.values}
-    configuration.values, configuration.former = made.values, made.former
-    setattr(program, REMEMBERED, configuration)
-
-
-def _unbind(program: dspy.Module, former: Mapping[tuple[str, str], Any]) -> None:
-    """Take back what is not DSPy's to load; the models it has just loaded stay."""
-    for (where, what), value in former.items():
-        setattr(holder_of(program, where), what, value)
-    for part in Parts(program).values():
-        if isinstance(part.module, bound.Bound):
-            setattr(part.module, bound.WAY, Way(lm=getattr(part.module, "lm", None)))
-    delattr(program, REMEMBERED)
-
-
-def _replacement(part: Any, module: Callable[..., dspy.Module]) -> dspy.Module:
-    """Make the module that takes another's place, keeping signature, demos, model and way."""
-    signature = derive.outside(part) if isinstance(part, SWAPPABLE) else program_bridge.signature_of(part)
-    made = derive.made(module, signature)
-    if not isinstance(made, dspy.Module):
-        raise DefinitionError(f"it must make a dspy.Module, made {made!r}")
-    if isinstance(part, SWAPPABLE):
-        old = derive.predictor_of(part)
-        for predictor in [derive.predictor_of(made)] if isinstance(made, SWAPPABLE) else made.predictors():
-            _hand_over(old, predictor)
-    way = way_of(part)
-    if way.adapter is not None:
-        made.__class__ = bound_class(type(made))
-        setattr(made, bound.WAY, Way(**vars(way_of(made)) | {"adapter": way.adapter}))
-    return made
-
-
-def _hand_over(old: Any, new: Any) -> None:
-    gone = set(old.signature.model_fields) - set(new.signature.model_fields)
-    new.demos = [_without(demo, gone) for demo in old.demos]
-    new.lm = old.lm
-    new.config = dict(old.config)
-    way = way_of(old)
-    if way.lm is not None or way.settings:
-        new.__class__ = bound_class(type(new))
-        setattr(new, bound.WAY, Way(lm=way.lm, settings=way.settings))
-
-
-def _without(demo: Any, gone: set[str]) -> Any:
-    """Return a demo without the fields that only the module before had, such as its reasoning."""
-    extra = [name for name in gone if name in demo]
-    if not extra:
-        return demo
-    if isinstance(demo, dict):
-        return {name: value for name, value in demo.items() if name not in gone}
-    return demo.without(*extra)
-
-
 def _is_known(parts: Parts, address: Address) -> bool:
     where, what = address
     if what == "module":
@@ -443,36 +362,3 @@ def _unknown(program: dspy.Module, parts: Parts, unknown: Sequence[str]) -> Unkn
         hint="; ".join(dict.fromkeys(hints))
         or "rename the variable, or give the program an attribute of that name",
     )
-
-
-def load(program: dspy.Module, path: str | Path, **options: Any) -> dspy.Module:
-    """Return a copy of a program that is, and runs, as the one that was saved to a file.
-
-    Parameters
-    ----------
-    program
-        The program before it was bound.
-    path
-        What ``program.save(path)`` wrote: JSON, or a pickle if ``allow_pickle=True`` is among the options.
-    **options
-        What DSPy's own `load` takes: `allow_pickle`, `allow_unsafe_lm_state`.
-    """
-    made = copying.copied(program)
-    state = _saved(Path(path), **options).get(REMEMBERED)
-    if state:
-        values = {name: bound.read_value(value) for name, value in state.items()}
-        made = _Binder(made, values, None, None).bound()
-    made.load(path, **options)
-    return made
-
-
-def _saved(path: Path, *, allow_pickle: bool = False, **_options: Any) -> dict[str, Any]:
-    """Read what DSPy wrote, as far as it may be read."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    if path.suffix == ".json":
-        found: dict[str, Any] = json.loads(content)
-        return found
-    return cloudpickle.loads(content) if allow_pickle else {}

@@ -227,9 +227,9 @@ class Configuration(Parameter):  # type: ignore[misc]  # dspy is untyped
         DefinitionError
             If the saved program was made of other modules.
         """
-        from dspex.bridge import binding
+        from dspex.bridge import loading
 
-        binding.rebind(self, state)
+        loading.rebind(self, state)
 
 
 def is_own(name: str) -> bool:

@@ -17,9 +17,7 @@ _CACHEABLE = (dspy.Predict, dspy.ChainOfThought)
 
 def instructed(signature: type[dspy.Signature], instructions: str) -> type[dspy.Signature]:
     """Return a signature with other instructions."""
-    if signature.instructions == instructions:
-        return signature
-    return _fresh(_instructed, signature, instructions, expected=instructions)
+    return _fresh(_instructed, signature, signature.__doc__, instructions)
 
 
 def outside(part: Any) -> type[dspy.Signature]:
@@ -27,7 +25,7 @@ def outside(part: Any) -> type[dspy.Signature]:
     signature: type[dspy.Signature] = predictor_of(part).signature
     if not isinstance(part, dspy.ChainOfThought) or "reasoning" not in signature.model_fields:
         return signature
-    return _fresh(_unreasoned, signature, signature.instructions, expected=signature.instructions)
+    return _fresh(_unreasoned, signature, signature.__doc__)
 
 
 def predictor_of(part: Any) -> Any:
@@ -39,31 +37,37 @@ def made(module: Callable[..., dspy.Module], signature: type[dspy.Signature]) ->
     """Make a module of a signature. DSPy's two simplest are made once and copied; any other one is made anew."""
     if module not in _CACHEABLE:
         return module(signature)
-    key: Any = (module, signature, signature.instructions)
-    template = _template(*key)
-    if predictor_of(template).signature.instructions != signature.instructions:
+    key: Any = (module, signature, signature.__doc__)
+    template, said = _template(*key)
+    if predictor_of(template).signature.__doc__ != said:
         return module(signature)
     return copying.copied(template)
 
 
-def _fresh(make: Any, *key: Any, expected: str) -> type[dspy.Signature]:
+def _fresh(make: Any, *key: Any) -> type[dspy.Signature]:
     """Return what was made before, unless somebody has written to it since, as InferRules does."""
-    found: type[dspy.Signature] = make(*key)
-    return found if found.instructions == expected else make.__wrapped__(*key)
+    found: type[dspy.Signature]
+    found, said = make(*key)
+    return found if found.__doc__ == said else make.__wrapped__(*key)[0]
 
 
 @functools.lru_cache(maxsize=512)
-def _instructed(signature: type[dspy.Signature], instructions: str) -> type[dspy.Signature]:
-    derived: type[dspy.Signature] = signature.with_instructions(instructions)
-    return derived
+def _instructed(
+    signature: type[dspy.Signature], _said: str, instructions: str
+) -> tuple[type[dspy.Signature], str | None]:
+    if signature.instructions == instructions:
+        return signature, signature.__doc__
+    derived = signature.with_instructions(instructions)
+    return derived, derived.__doc__
 
 
 @functools.lru_cache(maxsize=512)
-def _unreasoned(signature: type[dspy.Signature], _instructions: str) -> type[dspy.Signature]:
-    derived: type[dspy.Signature] = signature.delete("reasoning")
-    return derived
+def _unreasoned(signature: type[dspy.Signature], _said: str) -> tuple[type[dspy.Signature], str | None]:
+    derived = signature.delete("reasoning")
+    return derived, derived.__doc__
 
 
 @functools.lru_cache(maxsize=512)
-def _template(module: Any, signature: type[dspy.Signature], _instructions: str) -> dspy.Module:
-    return module(signature)
+def _template(module: Any, signature: type[dspy.Signature], _said: str) -> tuple[Any, str | None]:
+    made = module(signature)
+    return made, predictor_of(made).signature.__doc__

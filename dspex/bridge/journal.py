@@ -55,6 +55,14 @@ class Journal:
             raise refused[0]
 
 
+class NoJournal(Journal):
+    """Sets and forgets: for what nobody has seen yet."""
+
+    def set(self, target: Any, name: str, value: Any) -> None:
+        """Set an attribute."""
+        setattr(target, name, value)
+
+
 def _own_value(target: Any, name: str) -> Any:
     """Return what an attribute is; MISSING if the object itself has none, only its class."""
     # What a class, a property or a slot keeps is not among an object's attributes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,6 +45,10 @@ SWAPPABLE = (dspy.Predict, dspy.ChainOfThought)
 """Modules that stand for any way to solve a signature, and can be swapped for another."""
 
 _PLAIN = (type(None), bool, int, float, str)
+_OF_MODULES = frozenset({"callbacks", "history", REMEMBERED})
+_OF_PREDICTORS = _OF_MODULES | {"config", "demos", "fields", "lm", "signature", "traces", "train"}
+"""What DSPy and we keep on a module, in which no other module is."""
+
 _NAME = re.compile(r"(?:(?P<where>.+)\.)?(?P<what>[^.\[\]]+)$", re.DOTALL)
 _STEP = re.compile(r"""\.?(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]|\['(?P<key>[^']*)'\]""")
 
@@ -64,6 +69,7 @@ class Address(NamedTuple):
     what: str
 
     @classmethod
+    @functools.lru_cache(maxsize=1024)
     def of(cls, name: str) -> Address:
         """Read a name such as ``plan.temperature``, ``tools[0].instructions`` or ``*.temperature``."""
         match = _NAME.match(name)
@@ -84,6 +90,7 @@ class Parts(dict[str, Part]):
 
     def __init__(self, program: dspy.Module) -> None:
         super().__init__({"": Part(program)})
+        self._leaves: list[str] | None = None
         seen = {id(program)}
         pending = [("", program)]
         while pending:
@@ -103,11 +110,11 @@ class Parts(dict[str, Part]):
 
     def predictors(self, where: str) -> list[str]:
         """Return the addresses of the predictors at, and within, one address."""
-        return [
-            address
-            for address, part in self.items()
-            if issubclass(type(part.module), dspy.Predict) and _is_within(address, where)
-        ]
+        if self._leaves is None:
+            self._leaves = [
+                address for address, part in self.items() if issubclass(type(part.module), dspy.Predict)
+            ]
+        return [address for address in self._leaves if _is_within(address, where)] if where else self._leaves
 
     def swappable(self) -> list[str]:
         """Return the outermost modules that may be swapped; what DSPy's own modules are made of is theirs."""
@@ -214,9 +221,10 @@ def _is_within(address: str, where: str) -> bool:
 
 def _held(module: Any, prefix: str) -> Iterator[tuple[str, Part]]:
     """Return the modules that a module holds, in attributes, lists and dicts, as DSPy looks for them."""
+    own = _OF_PREDICTORS if issubclass(type(module), dspy.Predict) else _OF_MODULES
     for name, value in contents(module).items():
         kind = type(value)
-        if kind in _PLAIN:
+        if kind in _PLAIN or name in own:
             continue
         if issubclass(kind, dspy.Module):
             yield f"{prefix}{name}", Part(value, module, name)

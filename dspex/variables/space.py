@@ -253,9 +253,9 @@ class Space(Mapping[str, "Variable"]):
         DSPy's own ``load`` does so too for a program of the same modules; this makes the modules anew.
         `options` are those of DSPy's ``load``.
         """
-        from dspex.bridge import binding
+        from dspex.bridge import loading
 
-        return binding.load(program, path, **options)
+        return loading.load(program, path, **options)
 
 
 def _suggested(suggestion: Suggestion) -> Variable:

@@ -130,3 +130,21 @@ def lm_of(name="echo", **settings):
 def asked_of(lm):
     """Return the prompts that a model, or a copy of it, was asked."""
     return lm._engine_spec.answerer.asked
+
+
+class Careful(dspy.ChatAdapter):
+    """An adapter of the user's own."""
+
+    def format_task_description(self, signature):
+        return "Be careful. " + super().format_task_description(signature)
+
+
+def asked_by(program, lm, **inputs):
+    """Run a program, and return how each prompt was written, and at which temperature."""
+    asked_of(lm).clear()
+    program(**(inputs or {"question": "?"}))
+    return [(form_of(prompt), prompt.temperature) for prompt in asked_of(lm)]
+
+
+WAY = {"adapter": "json", "plan.temperature": 0.9, "answer.temperature": 0.2, "rounds": 3, "retriever.k": 9}
+RUNS = [("json", 0.9), ("json", 0.9), ("json", 0.2)]

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-import json
 
 import cloudpickle
 import dspy
 import pytest
-from bindable_programs import DEMO, Locked, Two, asked_of, form_of, lm_of
+from bindable_programs import DEMO, RUNS, WAY, Locked, Two, asked_by, asked_of, form_of, lm_of
 
 from dspex import sandbox
-from dspex.bridge import binding, bound, prices
+from dspex.bridge import bound, prices
 from dspex.bridge.binding import bind
 from dspex.bridge.bound import Bound, Way, way_of
-from dspex.errors import DataError, DefinitionError
+from dspex.errors import DefinitionError
 
 TRIAGE = sandbox.task("triage")
 
@@ -24,24 +23,6 @@ TRIAGE = sandbox.task("triage")
 @pytest.fixture(autouse=True)
 def own_prices(monkeypatch):
     monkeypatch.setattr(prices, "_declared", {})
-
-
-class Careful(dspy.ChatAdapter):
-    """An adapter of the user's own."""
-
-    def format_task_description(self, signature):
-        return "Be careful. " + super().format_task_description(signature)
-
-
-def asked_by(program, lm, **inputs):
-    """Run a program, and return how each prompt was written, and at which temperature."""
-    asked_of(lm).clear()
-    program(**(inputs or {"question": "?"}))
-    return [(form_of(prompt), prompt.temperature) for prompt in asked_of(lm)]
-
-
-WAY = {"adapter": "json", "plan.temperature": 0.9, "answer.temperature": 0.2, "rounds": 3, "retriever.k": 9}
-RUNS = [("json", 0.9), ("json", 0.9), ("json", 0.2)]
 
 
 def bound_two(lm, **changes):
@@ -128,97 +109,11 @@ def test_what_cannot_be_copied_does_not_part_a_program_from_its_way(tmp_path):
     assert (other.rounds, isinstance(way_of(other).adapter, dspy.XMLAdapter)) == (4, True)
 
 
-# ── files ───────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("name", ["p.json", "p.pkl"])
-def test_dspys_own_load_restores_how_it_runs(tmp_path, name):
-    """Whatever the program that loads was bound to before: the file says how it runs."""
-    bound_two(lm_of()).save(tmp_path / name)
-    for before in ({"adapter": "xml", "rounds": 7, "tone": "rude", "temperature": 1.0}, {"retriever.k": 1}):
-        made = bind(Two(), before)
-        made.load(tmp_path / name, allow_pickle=True, allow_unsafe_lm_state=True)
-        (plan, answer), lm = made.predictors(), made.plan.predict.lm
-        answer.lm._engine_spec.answerer = lm._engine_spec.answerer
-        assert asked_by(made, lm) == RUNS
-        assert (made.rounds, made.retriever.k, made.tone) == (3, 9, "kind")
-        assert plan.demos == []
-        assert asked_by(made.reset_copy(), lm) == RUNS
-
-
-def test_settings_without_a_model_are_saved_too(tmp_path):
-    """A temperature that was bound for whichever model is in force comes back."""
-    bind(Two(), {"temperature": 0.25}).save(tmp_path / "p.json")
-    lm, made = lm_of(), bind(Two(), {"top_p": 0.5})
-    made.load(tmp_path / "p.json")
-    with dspy.context(lm=lm):
-        assert asked_by(made, lm) == [("chat", 0.25)] * 2
-
-
-def test_load_makes_the_modules_anew(tmp_path):
-    """A program with swapped modules is loaded onto the one it came from, demos and all."""
-    demo = dspy.Example(question="q", reasoning="r", plan="p", answer="a")
-    made = bound_two(lm_of(), module=dspy.ChainOfThought, demos=[demo], **{"answer.instructions": "Go."})
-    made.save(tmp_path / "p.json")
-    plain = Two()
-    loaded = binding.load(plain, tmp_path / "p.json", allow_unsafe_lm_state=True)
-    assert isinstance(loaded.answer, dspy.ChainOfThought)
-    assert type(plain.answer) is dspy.Predict
-    assert loaded.answer.predict.signature.instructions == "Go."
-    assert loaded.answer.predict.demos[0]["reasoning"] == "r"
-    lm = loaded.plan.predict.lm
-    loaded.answer.predict.lm._engine_spec.answerer = lm._engine_spec.answerer
-    assert asked_by(loaded, lm) == RUNS
-
-
-def test_load_reads_what_an_unbound_program_saved(tmp_path):
-    """A file of DSPy's without anything of ours is loaded as DSPy does."""
-    made = dspy.Predict("question -> answer")
-    made.demos = [DEMO]
-    made.save(tmp_path / "p.json")
-    loaded = binding.load(dspy.Predict("question -> answer"), tmp_path / "p.json")
-    assert loaded.demos[0]["answer"] == "4"
-
-
-def test_loading_onto_other_modules_is_refused(tmp_path):
-    """The message says which part differs, and what loads such a file; nothing is changed."""
-    bind(Two(), {"answer.module": dspy.ChainOfThought, "adapter": "json"}).save(tmp_path / "p.json")
-    made = bind(Two(), {"adapter": "xml"})
-    made.answer = dspy.ChainOfThought(made.answer.signature)
-    with pytest.raises(DefinitionError, match=r"made of other modules: answer.module differs") as caught:
-        made.load(tmp_path / "p.json")
-    assert "Space.load(program, path)" in caught.value.hint
-    assert isinstance(way_of(made).adapter, dspy.XMLAdapter)
-
-
-def test_an_adapter_of_ones_own_is_saved_by_name(tmp_path):
-    """With its plain options; a file never imports anything."""
-    adapter = Careful(use_json_adapter_fallback=False)
-    bind(Two(), {"adapter": adapter}).save(tmp_path / "p.json")
-    state = json.loads((tmp_path / "p.json").read_text())
-    assert state["dspex"]["adapter"]["options"]["use_json_adapter_fallback"] is False
-    state["dspex"]["adapter"]["adapter"] = "dspy.adapters.json_adapter:JSONAdapter"
-    (tmp_path / "p.json").write_text(json.dumps(state))
-    loaded = way_of(binding.load(Two(), tmp_path / "p.json")).adapter
-    assert (type(loaded), loaded.use_json_adapter_fallback) == (dspy.JSONAdapter, False)
-    for name in ("antigravity:Adapter", "os:system"):
-        state["dspex"]["adapter"]["adapter"] = name
-        (tmp_path / "p.json").write_text(json.dumps(state))
-        with pytest.raises(DefinitionError, match=f"saved with {name}, which is not there"):
-            binding.load(Two(), tmp_path / "p.json")
-
-
 def test_what_json_cannot_hold_is_said_when_saving():
     """The name and the value, and what to do about it."""
     made = bind(Two(), {"retriever": object()})
     with pytest.raises(DefinitionError, match=r"retriever is bound to <object object.*cannot be written"):
         made.dump_state()
-
-
-def test_a_missing_file(tmp_path):
-    """It is named."""
-    with pytest.raises(DataError, match=r"cannot read .*nowhere.json: No such file"):
-        binding.load(Two(), tmp_path / "nowhere.json")
 
 
 # ── asynchronously, in pieces, by calls ─────────────────────────────────────────────────────────

@@ -52,6 +52,14 @@ assert_type(dx.history(), pd.DataFrame)
 assert_type(dx.runs(), pd.DataFrame)
 assert_type(dx.route(triage), Route)
 
+program = study.program
+bound = space.apply(program, space.default(), lm=dx.lm, examples=task.train)
+dx.Space.load(bound, "program.json").save("again.json")
+with space.applied(program, space.default()) as changed:
+    changed(message="hello")
+dx.apply({"store.k": 3}, {"store": object()}).restore()
+assert_type(dx.Space.infer(program, each_part=True), dx.Space)
+
 with dx.accelerate() as handle:
     assert_type(handle.is_active, bool)
     handle.undo()

@@ -148,3 +148,42 @@ def test_a_name_that_only_another_module_has_is_refused_beforehand(runtime):
     only = dx.Space(module=dx.Module([Cutting]), length=dx.Int(1, 9))
     bound = only.apply(dspy.Predict(TRIAGE.signature), {"module": "Cutting", "length": 7})
     assert bound.length == 7
+
+
+class Blunt(dspy.Module):
+    """Says the same whatever it reads."""
+
+    def __init__(self, signature):
+        super().__init__()
+        self.label = dspy.Predict(signature)
+
+    def forward(self, message):
+        return self.label(message="hello")
+
+
+class Hasty(Blunt):
+    """Reads only the first words."""
+
+    def forward(self, message):
+        return self.label(message=message[:25])
+
+
+@pytest.mark.parametrize("optimizer", ["beacon", "random"])
+def test_the_best_of_three_modules_is_found(runtime, optimizer):
+    """Three modules of known quality, one of the user's own: the right one in at least 9 of 10 seeds."""
+    space = dx.Space(module=dx.Module([Blunt, Hasty, dspy.Predict]))
+    found = [
+        dx.optimize(
+            TRIAGE.signature,
+            space=space,
+            trainset=TRIAGE.train[:40],
+            metric=dx.metrics.exact_match,
+            optimizer=optimizer,
+            budget=dx.Budget(trials=8),
+            seed=seed,
+        )
+        .wait()
+        .best.configuration["module"]
+        for seed in range(10)
+    ]
+    assert found.count("Predict") >= 9
