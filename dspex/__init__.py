@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dspex import adapters, sandbox
+    from dspex.bridge.applying import apply
     from dspex.bridge.compiled.accelerate import accelerate, accelerated
     from dspex.errors import DefinitionError, DspexError, ExecutionError, ValuesError
     from dspex.native import metrics, validators
@@ -100,6 +101,7 @@ __all__ = [
     "accelerated",
     "adapters",
     "aexecute",
+    "apply",
     "configure",
     "execute",
     "explain",
@@ -165,6 +167,7 @@ _HOMES = {
     "accelerated": "dspex.bridge.compiled.accelerate",
     "adapters": "dspex.adapters",
     "aexecute": "dspex.session",
+    "apply": "dspex.bridge.applying",
     "configure": "dspex.session",
     "execute": "dspex.session",
     "explain": "dspex.session",

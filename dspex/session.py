@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from dspex.bridge import lm as lm_bridge
 from dspex.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -235,3 +236,6 @@ def runs() -> pd.DataFrame:
 def route(task: Task | None = None) -> Route:
     """Return what was learned about a task (by default the last one executed), over time and now."""
     return current().route(task)
+
+
+lm_bridge.find_with(lm)

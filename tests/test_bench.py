@@ -34,6 +34,15 @@ def test_definitions_print_every_figure(monkeypatch, capsys):
     assert figures["class after 8 new instructions: dspex"] < figures["class after 8 new instructions: DSPy"]
 
 
+def test_apply_prints_the_copies_beside_it(capsys):
+    """Binding stands beside DSPy's copy of the same program."""
+    bench.run(["apply"])
+    lines = capsys.readouterr().out.splitlines()[3:]
+    figures = {line[:60].strip(): float(line[60:-3]) for line in lines}
+    assert len(figures) == 7
+    assert all(figure > 0 for figure in figures.values())
+
+
 def test_scoring_prints_ratios(monkeypatch, capsys):
     """A small run of the real benchmark: every peer has a figure, and a multiple of ours."""
     monkeypatch.setattr(scoring, "_BATCH", 20)

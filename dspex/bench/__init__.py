@@ -9,13 +9,14 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from dspex.bench import definitions, native, overhead, routing, scoring, spaces
+from dspex.bench import apply, definitions, native, overhead, routing, scoring, spaces
 from dspex.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
+    "apply": apply.run,
     "definitions": definitions.run,
     "native": native.run,
     "overhead": overhead.run,

@@ -6,19 +6,23 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dspex.bridge import binding
 from dspex.bridge import examples as examples_bridge
 from dspex.bridge import program as program_bridge
-from dspex.errors import DataError, VariableError
+from dspex.errors import DataError
 from dspex.native.signature import Signature
 from dspex.optimizers import search_named
-from dspex.variables.demos import DemoPick, DemoSet
+from dspex.variables import using
+from dspex.variables.demos import DemoSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import dspy
 
-    from dspex.records import Configuration, Usage
+    from dspex.records import Configuration, Usage, Value
+    from dspex.variables.formulas import Composite
+    from dspex.variables.protocol import Variable
     from dspex.variables.space import Space
 
     Examples = Iterable[dspy.Example | dict[str, Any]]
@@ -141,8 +145,12 @@ def define(
         name=name,
         space=space,
         program=title,
-        bind=lambda configuration: program_bridge.apply(
-            program, _binding(space, configuration, demos, lm), default_lm
+        bind=lambda configuration: using.bound(
+            space,
+            program,
+            using.values_of(space, configuration, lm),
+            default_lm=default_lm,
+            examples=demos,
         ),
         default_lm=default_lm,
         scored=scored,
@@ -165,40 +173,56 @@ def define(
 
 
 def _check_space(space: Space, program: dspy.Module, lm: Callable[[Any], dspy.BaseLM]) -> None:
-    bindable = program_bridge.bindable(program)
-    unknown = [name for name in _bound(space) if name not in bindable]
-    if unknown:
-        raise VariableError(
-            f"{type(program).__name__} has none of {', '.join(unknown)}; it can vary {', '.join(sorted(bindable))}",
-            hint="rename the variable, or give the program an attribute of that name",
-        )
-    for model in _models_in(space):
-        lm(model)
+    """Look every variable up in the program, as it is and with each module that it may be given."""
+    for chosen, variant in _variants(space, program):
+        binding.check(variant, [name for name in _set(space) if _exists(space.definitions[name], chosen)])
+    _models_in(space, lm)
 
 
-def _bound(space: Space) -> list[str]:
-    """Return what changes the program: what is searched or frozen. Composites serve constraints and the reader."""
+def _set(space: Space) -> list[str]:
+    """Return what the program must have: what is searched or frozen. A composite may be there for others alone."""
     return [name for name in space.definitions if name not in space.composites]
 
 
-def _models_in(space: Space) -> list[Any]:
-    if "model" not in _bound(space):
-        return []
-    return [space.definitions["model"].resolve(label) for label in space.values_of("model")]
+def _about(space: Space, what: str) -> list[str]:
+    """Return the variables that set one thing, of the whole program or of a part."""
+    return [name for name in _set(space) if using.what_of(name) == what]
+
+
+def _variants(space: Space, program: dspy.Module) -> Iterator[tuple[dict[str, Value], dspy.Module]]:
+    """Make the program with each option of each module variable, the others at their first one."""
+    modules = _about(space, "module")
+    binding.check(program, modules)
+    default = {name: space.values_of(name)[0] for name in modules}
+    choices = [{**default, name: label} for name in modules for label in space.values_of(name)]
+    for chosen in choices or [{}]:
+        values = {name: space.definitions[name].resolve(label) for name, label in chosen.items()}
+        yield chosen, binding.bind(program, values)
+
+
+def _exists(variable: Variable | Composite, chosen: Mapping[str, Value]) -> bool:
+    return all(chosen[name] in labels for name, labels in variable.when.items() if name in chosen)
+
+
+def _models_in(space: Space, lm: Callable[[Any], dspy.BaseLM]) -> list[str]:
+    return [
+        lm(space.definitions[name].resolve(label)).model
+        for name in _about(space, "model")
+        for label in space.values_of(name)
+    ]
 
 
 def _models(
     space: Space, program: dspy.Module, lm: Callable[[Any], dspy.BaseLM], default_lm: dspy.BaseLM
 ) -> list[str]:
-    found = [lm(model).model for model in _models_in(space)]
-    return found or program_bridge.models_of(program) or [default_lm.model]
+    own = [] if "model" in _set(space) else program_bridge.models_of(program) or [default_lm.model]
+    return list(dict.fromkeys([*_models_in(space, lm), *own]))
 
 
 def _draws_demos(space: Space) -> bool:
-    if "demos" not in _bound(space):
-        return False
-    demos = space.definitions["demos"]
-    return not isinstance(demos, DemoSet) and getattr(demos, "examples", None) is None
+    """Whether demos are taken from the study's examples; some variables bring their own."""
+    demos = [space.definitions[name] for name in _about(space, "demos")]
+    return any(not isinstance(each, DemoSet) and getattr(each, "examples", None) is None for each in demos)
 
 
 def _split(
@@ -219,36 +243,6 @@ def _split(
             hint="give more examples, a valset, or take demos out of the space",
         )
     return pool[:n_demos], pool[n_demos:]
-
-
-def _binding(
-    space: Space,
-    configuration: Configuration,
-    demos: Sequence[dspy.Example],
-    lm: Callable[[Any], dspy.BaseLM],
-) -> program_bridge.Binding:
-    """Resolve a configuration's labels and sort them into the parts of a program."""
-    values = {
-        name: value for name, value in space.resolve(configuration).items() if name not in space.composites
-    }
-    settings = {name: values.pop(name) for name in program_bridge.LM_SETTINGS if name in values}
-    shown, model = values.pop("demos", None), values.pop("model", None)
-    return program_bridge.Binding(
-        model=None if model is None else lm(model),
-        module=values.pop("module", None),
-        instructions=values.pop("instructions", None),
-        settings=settings,
-        demos=_picked(shown, demos),
-        attributes=values,
-    )
-
-
-def _picked(shown: Any, pool: Sequence[dspy.Example]) -> Sequence[dspy.Example] | None:
-    """Return the demos that a value stands for: a number of them, what picks them, or themselves."""
-    if isinstance(shown, int):
-        return pool[:shown]
-    picked: Sequence[dspy.Example] | None = shown.pick(pool) if isinstance(shown, DemoPick) else shown
-    return picked
 
 
 def _check_metric(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.bridge import program as program_bridge
 from dspex.records import Configuration, Strategy
-from dspex.variables.bound import bound, check_bindable
+from dspex.variables import using
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,21 +51,21 @@ def narrowed(
     VariableError
         If the program has no such variable, or there are no demos to show.
     """
-    values = dict(configuration)
+    values = using.values_of(registry.space, configuration, lm)
     models = dict.fromkeys(each.model for each in ways.strategies)
     modules = dict.fromkeys(each.module for each in ways.strategies)
     program, lm_of = ways.program, ways.lm
     if "model" in values:
-        pinned = lm(registry.space["model"].resolve(values["model"]))
+        pinned = values["model"]
         models, lm_of = {pinned.model: None}, lambda _: pinned
     if "module" in values and not is_program:
-        label = values.pop("module")
-        made = program_bridge.make(ways.described.to_dspy(), registry.space["module"].resolve(label))
+        made = program_bridge.make(ways.described.to_dspy(), values.pop("module"))
+        label = {**registry.space.frozen, **configuration}["module"]
         modules, program = {str(label): None}, lambda _: made
     strategies = [Strategy(model, module) for model in models for module in modules]
-    check_bindable(program(strategies[0]), values, registry.demos)
 
     def prepared(strategy: Strategy) -> dspy.Module:
-        return bound(program(strategy), registry.space, values, demos=registry.demos, lm=lm)
+        return using.bound(registry.space, program(strategy), values, examples=registry.demos)
 
+    prepared(strategies[0])  # what does not fit the program is said now, before anything runs
     return Ways(ways.described, strategies, prepared, lm_of, dict(configuration))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from dspex.records import Execution, Label, Objective, Scalar, Value
+    from dspex.records import Execution, Label, Objective, Value
     from dspex.variables.protocol import Coding, Conditions, Scale, Variable
 
     FloatArray = npt.NDArray[np.float64]
@@ -113,7 +113,8 @@ class Online:
 
     def given(self, conditions: Mapping[str, Any] | None = None, /, **named: Any) -> Online:
         """Return it as a variable that exists only where others have certain values."""
-        return replace(self, variable=self.variable.given(conditions, **named))
+        plain: Any = self.variable
+        return replace(self, variable=plain.given(conditions, **named))
 
     @property
     def when(self) -> Conditions:
@@ -192,7 +193,7 @@ class Online:
 class Move(NamedTuple):
     """Which value the next use takes, and why."""
 
-    value: Scalar
+    value: Value
     why: str
 
 
@@ -216,7 +217,7 @@ class Learner:
     """
 
     online: Online
-    arms: list[Scalar] = field(init=False)
+    arms: list[Value] = field(init=False)
     explorations: int = 0
     explored_usd: float = 0.0
 
@@ -243,13 +244,13 @@ class Learner:
         )
 
     @property
-    def worths(self) -> dict[Scalar, float]:
+    def worths(self) -> dict[Value, float]:
         """What each value is believed to be worth, in [0, 1]."""
         return dict(zip(self.arms, self._mean.tolist(), strict=True))
 
     # ── choosing ────────────────────────────────────────────────────────────────────────────────
 
-    def choose(self, current: Scalar, now: float) -> Move:
+    def choose(self, current: Value, now: float) -> Move:
         """Choose the value for the next use: the one in force, or another if it may switch."""
         here, best = self._place(current), self._best(current)
         if self.is_spent and self._settled is None:
@@ -268,7 +269,7 @@ class Learner:
         """Note that the value has changed, by whomever."""
         self._switched_at = at
 
-    def _best(self, current: Scalar) -> int:
+    def _best(self, current: Value) -> int:
         here, best = self._place(current), int(self._mean.argmax())
         return here if self._mean[here] >= self._mean[best] else best
 
@@ -287,7 +288,7 @@ class Learner:
 
     # ── learning ────────────────────────────────────────────────────────────────────────────────
 
-    def learn(self, execution: Execution, value: Scalar, objective: Objective) -> None:
+    def learn(self, execution: Execution, value: Value, objective: Objective) -> None:
         """Take in how a use went; its quality is what is usual for the value, until it is rated."""
         arm = self._place(value)
         if arm != self._best(value) and self._settled is None:
@@ -338,14 +339,14 @@ class Learner:
 
     # ── arms ────────────────────────────────────────────────────────────────────────────────────
 
-    def _place(self, value: Scalar) -> int:
+    def _place(self, value: Value) -> int:
         for index, arm in enumerate(self.arms):
             if _same(arm, value):
                 return index
         self._add(value)
         return len(self.arms) - 1
 
-    def _add(self, value: Scalar) -> None:
+    def _add(self, value: Value) -> None:
         """Make room for a number that somebody wrote and that is none of those tried."""
         import numpy as np
 
@@ -384,6 +385,6 @@ def _share(variable: Float | Int, value: Any) -> float:
     return (at - low) / (high - low)
 
 
-def _same(one: Scalar, other: Scalar) -> bool:
+def _same(one: Value, other: Value) -> bool:
     # True == 1 in Python, and 1 == 1.0 is one temperature.
     return one == other and isinstance(one, bool) == isinstance(other, bool)

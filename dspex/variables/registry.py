@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dspex.errors import StaleVersionError, UnknownNameError, VariableError
-from dspex.records import Change, Configuration, Execution, Label, Objective, Scalar
-from dspex.variables import bound
+from dspex.records import Change, Configuration, Execution, Label, Objective, Value
+from dspex.variables import using
 from dspex.variables.leases import Lease, Leases, OnConflict
 from dspex.variables.online import Learner, Online
 from dspex.variables.watching import Watchers
@@ -32,7 +32,7 @@ class _Now(NamedTuple):
     configuration: Configuration
 
 
-class Registry(Mapping[str, Scalar]):
+class Registry(Mapping[str, Value]):
     """The live values of a space: one place that programs, studies and people read and write.
 
     Every write is a version with who, why and when. Safe to use from any number of threads.
@@ -127,7 +127,7 @@ class Registry(Mapping[str, Scalar]):
         with self._lock:
             return MappingProxyType(self._at(version))
 
-    def __getitem__(self, name: str) -> Scalar:
+    def __getitem__(self, name: str) -> Value:
         values = self.configuration
         if name not in values:
             raise UnknownNameError.among("variable", name, values)
@@ -174,7 +174,7 @@ class Registry(Mapping[str, Scalar]):
         """
         return self._write(values, by=by, why=why, version=version)
 
-    def __setitem__(self, name: str, value: Scalar) -> None:
+    def __setitem__(self, name: str, value: Value) -> None:
         self.set({name: value})
 
     def rewind(self, version: int, *, by: str = "user", why: str = "") -> Configuration:
@@ -289,9 +289,8 @@ class Registry(Mapping[str, Scalar]):
         VariableError
             If the program has no such variable, or there are no demos to show.
         """
-        now = self.configuration
-        bound.check_bindable(program, now, self.demos)
-        return bound.bound(program, self.space, now, demos=self.demos, lm=lm)
+        values = using.values_of(self.space, self.configuration, lm)
+        return using.bound(self.space, program, values, examples=self.demos)
 
     def as_space(self) -> Space:
         """Return the space with the values of now as its defaults, for a search that begins with them."""
@@ -374,14 +373,13 @@ class Registry(Mapping[str, Scalar]):
         if value != now[name]:
             self._commit(self._settled(now, {name: value}), [name], "online", why)
 
-    def _at(self, version: int) -> dict[str, Scalar]:
+    def _at(self, version: int) -> dict[str, Value]:
         if not 0 <= version <= self._now.version:
             raise VariableError(f"a version is in [0, {self._now.version}], got {version}")
         values = dict(self._now.configuration)
         for change in reversed(self._history[version:]):
-            values = {
-                name: value for name, value in values.items() if name not in change.after
-            } | change.before
+            values = {name: value for name, value in values.items() if name not in change.after}
+            values.update(change.before)
         return values
 
     def _known(self, names: Iterable[str]) -> frozenset[str]:

@@ -9,17 +9,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import UnknownNameError, VariableError, did_you_mean
-from dspex.variables import exchange, grammar
+from dspex.variables import exchange, grammar, using
 from dspex.variables.definitions import Definitions, digest
 from dspex.variables.graph import ancestors
 from dspex.variables.plan import Column, Missing, Plan, base_of, is_active
 
 if TYPE_CHECKING:
     import random
+    from pathlib import Path
 
+    import dspy
+
+    from dspex.bridge.applying import Applied
     from dspex.records import Configuration, Value
     from dspex.variables.formulas import Constraint
     from dspex.variables.protocol import Variable
+    from dspex.variables.using import FindLM
 
 _MAX_ATTEMPTS = 1000
 _COUNTED = 100_000
@@ -362,6 +367,94 @@ class Space(Definitions, Mapping[str, "Variable"]):
     def to_ax(self) -> list[dict[str, Any]]:
         """Return the parameters as Ax's service API takes them; see `exchange.to_ax`."""
         return exchange.to_ax(self)
+
+    # ── programs ──
+
+    def apply(
+        self,
+        program: dspy.Module,
+        configuration: Configuration,
+        *,
+        lm: FindLM | None = None,
+        examples: Sequence[dspy.Example] | None = None,
+    ) -> dspy.Module:
+        """Return a copy of a program that runs as the configuration says; the program stays as it is.
+
+        A variable's name says what it sets: ``temperature`` for every predictor, ``plan.temperature`` for
+        one part, ``*.temperature`` for those that match; ``model``, ``module``, ``adapter``,
+        ``instructions`` and ``demos`` likewise, and any attribute of the program's own. A composite is set
+        where the program has such a thing.
+
+        Parameters
+        ----------
+        lm
+            Finds a model by its name; by default the session's models.
+        examples
+            Where demos are taken from.
+
+        Raises
+        ------
+        DefinitionError
+            If the configuration does not fit the space, or the program has no such parts.
+
+        Examples
+        --------
+        >>> import dspy
+        >>> from dspex.variables.base import Float, Module
+        >>> space = Space(module=Module(["Predict", "ChainOfThought"]), temperature=Float(0, 1))
+        >>> bound = space.apply(
+        ...     dspy.Predict("question -> answer"), {"module": "ChainOfThought", "temperature": 0.2}
+        ... )
+        >>> type(bound).__name__, bound.dspex.values["temperature"]
+        ('ChainOfThought', 0.2)
+        """
+        self.check(configuration)
+        return using.bound(self, program, using.values_of(self, configuration, lm), examples=examples)
+
+    def applied(
+        self,
+        program: dspy.Module,
+        configuration: Configuration,
+        *,
+        lm: FindLM | None = None,
+        examples: Sequence[dspy.Example] | None = None,
+    ) -> Applied:
+        """Let the program itself run as the configuration says, until ``restore()`` or a ``with`` block's end.
+
+        Takes and raises what `apply` does; the program is unchanged if it raises.
+        """
+        self.check(configuration)
+        return using.applied_in_place(self, program, configuration, lm=lm, examples=examples)
+
+    @classmethod
+    def infer(cls, program: dspy.Module, *, models: Sequence[str] = (), each_part: bool = False) -> Space:
+        """Propose a space for a program: what can vary in it, around how it runs now.
+
+        Parameters
+        ----------
+        models
+            Models to choose among; by default those that its predictors are tied to, if several.
+        each_part
+            A temperature, model, module and demos of its own for every part.
+
+        Examples
+        --------
+        >>> import dspy
+        >>> list(Space.infer(dspy.Predict("question -> answer")))
+        ['temperature', 'module', 'demos', 'adapter']
+        """
+        return cls(using.inferred(program, models=models, each_part=each_part))
+
+    @staticmethod
+    def load(program: dspy.Module, path: str | Path, **options: Any) -> dspy.Module:
+        """Return a copy of a program that runs as the bound one did that was saved with ``save(path)``.
+
+        DSPy's own ``load`` does so too for a program of the same modules; this makes the modules anew.
+        `options` are those of DSPy's ``load``.
+        """
+        from dspex.bridge import loading
+
+        return loading.load(program, path, **options)
 
 
 def _infeasible(failed: Counter[str]) -> VariableError:

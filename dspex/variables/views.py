@@ -87,7 +87,8 @@ def form(space: Space) -> list[Entry]:
 def _row(name: str, each: Variable | Composite, frozen: Mapping[str, Any]) -> Row:
     when, kind = grammar.condition_text(each.when), getattr(each, "kind", type(each).__name__)
     if isinstance(each, Online):
-        return _row(name, each.variable, frozen)._replace(kind=f"{each.variable.kind}, online")
+        adapting = _row(name, each.variable, frozen)
+        return adapting._replace(kind=f"{adapting.kind}, online")
     if isinstance(each, Composite):
         return Row(name, kind, each.formula.text or ", ".join(each.reads), "", when, "computed")
     values, options = grammar.said(each)

@@ -9,7 +9,7 @@ import pandas as pd
 import dspex as dx
 from dspex.orchestrator.insights import Route
 from dspex.orchestrator.result import Result
-from dspex.records import Change, Decision, Scalar, Trial
+from dspex.records import Change, Decision, Value, Trial
 from dspex.variables.leases import Lease
 
 task = dx.sandbox.task("triage")
@@ -48,7 +48,7 @@ study = dx.optimize(
 assert_type(study, dx.Study)
 assert_type(study.wait(), dx.Study)
 registry = dx.Registry(dx.Space(tone=dx.Online(dx.Choice(["kind", "plain"]), cooldown_s=60)))
-assert_type(registry["tone"], Scalar)
+assert_type(registry["tone"], Value)
 assert_type(registry.set({"tone": "plain"}, by="me", why="short", version=registry.version), Change)
 assert_type(dx.execute(triage, space=registry, message="hello"), Result)
 with registry.lease(["tone"], "me", on_conflict="preempt") as lease:
@@ -59,6 +59,14 @@ assert_type(study.trials, pd.DataFrame)
 assert_type(dx.history(), pd.DataFrame)
 assert_type(dx.runs(), pd.DataFrame)
 assert_type(dx.route(triage), Route)
+
+program = study.program
+bound = space.apply(program, space.default(), lm=dx.lm, examples=task.train)
+dx.Space.load(bound, "program.json").save("again.json")
+with space.applied(program, space.default()) as changed:
+    changed(message="hello")
+dx.apply({"store.k": 3}, {"store": object()}).restore()
+assert_type(dx.Space.infer(program, each_part=True), dx.Space)
 
 with dx.accelerate() as handle:
     assert_type(handle.is_active, bool)
