@@ -31,14 +31,14 @@ def run() -> None:
         predictor.demos = demos[:4]
     shared = Space(temperature=Float(0, 1))
     parts = Space(
-        **{"plan.temperature": Float(0, 1), "answer.temperature": Float(0, 1)},
+        {"plan.temperature": Float(0, 1), "answer.temperature": Float(0, 1)},
         adapter=Choice(["chat", "json"]),
         k=Int(1, 9),
         demos=Int(0, 8),
     )
     model = Space(temperature=Float(0, 1), model=Model(["sandbox/small"]))
     everything = Space(
-        **{name: parts[name] for name in parts},
+        dict(parts),
         model=model["model"],
         module=Module(["Predict", "ChainOfThought"], default="ChainOfThought"),
         instructions=Choice(["Answer briefly."]),

@@ -9,7 +9,7 @@ import pandas as pd
 import dspex as dx
 from dspex.orchestrator.insights import Route
 from dspex.orchestrator.result import Result
-from dspex.records import Change, Decision, Value, Trial
+from dspex.records import Change, Decision, Trial, Value
 from dspex.variables.leases import Lease
 
 task = dx.sandbox.task("triage")
