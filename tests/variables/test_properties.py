@@ -1,6 +1,7 @@
 """What holds for every space: of random ones, conditional, with arrays, priors and composites."""
 
 import json
+import keyword
 import math
 import pickle
 import random
@@ -35,7 +36,10 @@ VARIABLES = st.one_of(
         ]
     ),
 )
-NAMES = st.from_regex(r"[a-z][a-z0-9]{0,6}(\.[a-z]{1,3})?", fullmatch=True)
+NAMES = st.from_regex(r"[a-z][a-z0-9]{0,6}(\.[a-z]{1,3})?", fullmatch=True).filter(
+    # Formulas are Python's expressions, which have no such names.
+    lambda name: not any(keyword.iskeyword(part) for part in name.split("."))
+)
 
 
 @st.composite
