@@ -19,7 +19,7 @@ def test_random_demos_follow_their_seed():
     variable = Demos(0, 8, choose="random", seed=1)
     assert variable.resolve(5).pick(POOL)[:3] == variable.resolve(3).pick(POOL)
     assert variable.resolve(8).pick(POOL) != Demos(0, 8, choose="random", seed=2).resolve(8).pick(POOL)
-    assert POOL == sorted(POOL, key=lambda example: int(example["text"]))
+    assert sorted(POOL, key=lambda example: int(example["text"])) == POOL
 
 
 def test_balanced_demos_show_every_value():
@@ -49,8 +49,10 @@ def test_a_set_stands_for_its_examples():
         (lambda: Demos(0, 3, choose="best"), "demos are chosen first, random, balanced, got 'best'"),
         (
             lambda: Demos(0, 3, choose="balanced"),
-            "by= names the field that 'balanced' balances, got choose='balanced', by=None\n"
-            "  → Demos(0, 8, choose='balanced', by='label')",
+            (
+                "by= names the field that 'balanced' balances, got choose='balanced', by=None\n"
+                "  → Demos(0, 8, choose='balanced', by='label')"
+            ),
         ),
         (lambda: DemoSet(["a"]), "a DemoSet is label → list of examples, got ['a']\n  → {'none': []}"),
         (lambda: DemoSet({"a": "text"}), "the demos of 'a' must be a list of examples, got 'text'"),

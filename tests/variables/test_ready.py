@@ -21,10 +21,14 @@ def test_a_models_provider_and_window_are_minded():
     with pytest.raises(VariableError) as caught:
         space.check({**space.default(), "provider": "gemini", "model": "openai/gpt-4", "max_tokens": 9000})
     assert str(caught.value).splitlines()[1:] == [
-        '  - the constraint "max_tokens fits into the model\'s window" does not hold for max_tokens=9000, '
-        "model.context_tokens=8192.0",
-        "  - the constraint \"the model is one of the provider's\" does not hold for provider='gemini', "
-        "model='openai/gpt-4'",
+        (
+            '  - the constraint "max_tokens fits into the model\'s window" does not hold for max_tokens=9000, '
+            "model.context_tokens=8192.0"
+        ),
+        (
+            "  - the constraint \"the model is one of the provider's\" does not hold for provider='gemini', "
+            "model='openai/gpt-4'"
+        ),
     ]
 
 
