@@ -251,6 +251,12 @@ def test_the_inactive_are_a_category_of_their_own(conditional):
     assert conditional.bounds() == [[0.0] * 4, [1.0] * 4]
 
 
+def test_too_many_to_count_are_bounded():
+    """Where a condition hangs on very many values, the count is an upper bound, found at once."""
+    space = Space(x=Int(0, 10**9), y=Int(1, 3).given(x=5), z=Bool())
+    assert space.n_configurations == (10**9 + 1) * 3 * 2
+
+
 def test_a_continuous_variable_that_chooses_is_counted_as_endless():
     """Conditions on numbers hold for the numbers named."""
     space = Space(x=Int(0, 2), y=Float(0, 1).given(x=[1, 2]))
