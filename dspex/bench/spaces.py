@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-import dspex as dx
 from dspex.bench.timing import medians_us, print_rows
 from dspex.variables import exchange
+from dspex.variables.base import Choice, Float, Int
+from dspex.variables.space import Space
 
 if TYPE_CHECKING:
     from dspex.variables.base import Variable
@@ -49,44 +50,44 @@ def run() -> None:
     text = space.to_json()
     defining = {
         "define 20 variables": _twenty,
-        "read 20 variables from JSON": lambda: dx.Space.from_json(text),
+        "read 20 variables from JSON": lambda: Space.from_json(text),
     }
     print_rows(medians_us(defining, repeats=100), "us")
     loaded = subprocess.run([sys.executable, "-c", _LOADED], check=True, capture_output=True, text=True)  # noqa: S603  # our own interpreter
     print_rows({"of its rooms that `import dspex` loads": float(loaded.stdout)}, "")
 
 
-def _five() -> dx.Space:
-    return dx.Space(
-        temperature=dx.Float(0.0, 1.5, default=0.7),
-        penalty=dx.Float(0.01, 1.0, log=True),
-        demos=dx.Int(0, 8),
-        model=dx.Choice(["small", "medium", "large"]),
-        module=dx.Choice(["Predict", "ChainOfThought"]),
+def _five() -> Space:
+    return Space(
+        temperature=Float(0.0, 1.5, default=0.7),
+        penalty=Float(0.01, 1.0, log=True),
+        demos=Int(0, 8),
+        model=Choice(["small", "medium", "large"]),
+        module=Choice(["Predict", "ChainOfThought"]),
     )
 
 
-def _twenty() -> dx.Space:
+def _twenty() -> Space:
     variables: dict[str, Variable] = {}
     for k in range(4):
         variables |= {
-            f"linear{k}": dx.Float(0.0, 1.5),
-            f"log{k}": dx.Float(1e-4, 1.0, log=True),
-            f"step{k}": dx.Float(0.0, 1.0, step=0.1),
-            f"whole{k}": dx.Int(0, 20),
-            f"label{k}": dx.Choice(["a", "b", "c", "d"]),
+            f"linear{k}": Float(0.0, 1.5),
+            f"log{k}": Float(1e-4, 1.0, log=True),
+            f"step{k}": Float(0.0, 1.0, step=0.1),
+            f"whole{k}": Int(0, 20),
+            f"label{k}": Choice(["a", "b", "c", "d"]),
         }
-    return dx.Space(variables)
+    return Space(variables)
 
 
-def _conditional() -> dx.Space:
-    return dx.Space(
-        temperature=dx.Float(0.0, 1.5, default=0.7),
-        module=dx.Choice(["Predict", "BestOfN", "ReAct"]),
-        n=dx.Int(2, 5).given(module="BestOfN"),
-        threshold=dx.Float(0.0, 1.0).given(module="BestOfN"),
-        steps=dx.Int(1, 10).given(module="ReAct"),
-        demos=dx.Int(0, 8),
+def _conditional() -> Space:
+    return Space(
+        temperature=Float(0.0, 1.5, default=0.7),
+        module=Choice(["Predict", "BestOfN", "ReAct"]),
+        n=Int(2, 5).given(module="BestOfN"),
+        threshold=Float(0.0, 1.0).given(module="BestOfN"),
+        steps=Int(1, 10).given(module="ReAct"),
+        demos=Int(0, 8),
         constraints=["n * demos <= 20"],
     )
 

@@ -22,6 +22,9 @@ Environment = dict[str, Any]
 
 _MIDDLE = 0.5
 
+COUNTED = 100_000
+"""Up to so many combinations are walked through to count them exactly."""
+
 
 class Missing:
     """Stands for a value that was not given."""
@@ -206,8 +209,8 @@ class Plan:
     def count(self) -> float:
         """Count the combinations, constraints aside."""
         governing = [step for step in self.steps if step.name in self._governing]
-        if any(step.variable is not None and math.isinf(step.variable.n_values) for step in governing):
-            return math.inf
+        if math.prod(step.variable.n_values for step in governing if step.variable is not None) > COUNTED:
+            return math.prod(each.n_values for each in self.searched.values())
         total = 0.0
         for env in self._branches(lambda variable: variable.grid(int(variable.n_values)), governing, {}):
             total += math.prod(

@@ -12,7 +12,7 @@ from dspex.errors import UnknownNameError, VariableError, did_you_mean
 from dspex.variables import exchange, grammar, using
 from dspex.variables.definitions import Definitions, digest
 from dspex.variables.graph import ancestors
-from dspex.variables.plan import Column, Missing, Plan, base_of, is_active
+from dspex.variables.plan import COUNTED, Column, Missing, Plan, base_of, is_active
 
 if TYPE_CHECKING:
     import random
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from dspex.variables.using import FindLM
 
 _MAX_ATTEMPTS = 1000
-_COUNTED = 100_000
 
 
 class Space(Definitions, Mapping[str, "Variable"]):
@@ -292,10 +291,11 @@ class Space(Definitions, Mapping[str, "Variable"]):
     def n_configurations(self) -> float:
         """How many configurations there are; ``inf`` with a continuous variable.
 
-        With constraints, up to 100 000 are walked through and counted; beyond that it is an upper bound.
+        Where constraints or conditions make a difference, up to 100 000 are walked through and counted; beyond
+        that it is an upper bound.
         """
         count = self._plan.count()
-        if self.constraints and count <= _COUNTED:
+        if self.constraints and count <= COUNTED:
             return sum(1 for _ in self.configurations())
         return count
 

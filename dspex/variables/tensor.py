@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from statistics import NormalDist
@@ -87,6 +88,8 @@ class Tensor(Kind):
             raise VariableError(f"a dtype is {' or '.join(_TYPES)}, got {self.dtype!r}")
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise VariableError(f"low must be < high, got low={self.low}, high={self.high}")
+        if self.dtype == "int" and not self._whole_numbers:
+            raise VariableError(f"there is no whole number in [{self.low:g}, {self.high:g}]")
         size = math.prod(self.shape)
         if self.rank is not None and not (_is_whole(self.rank) and 1 <= self.rank < size):
             raise VariableError(
@@ -112,7 +115,10 @@ class Tensor(Kind):
         """How many values there are."""
         if self.scale == "continuous":
             return math.inf
-        return float(math.floor(self.high) - math.ceil(self.low) + 1) ** self.size
+        try:
+            return float(len(self._whole_numbers)) ** self.size
+        except OverflowError:  # more than anybody will count
+            return math.inf
 
     def problem_with(self, value: object) -> str | None:
         """Say what is wrong with a value, or None."""
@@ -150,9 +156,15 @@ class Tensor(Kind):
         value = self.canonical(value)
         return value if _shape(value) == self.shape else self._made(self._spanned(value))
 
-    def grid(self, resolution: int) -> list[Any]:  # noqa: ARG002  # a grid of arrays would have no end
-        """Return the default alone."""
-        return [self.default]
+    @property
+    def _whole_numbers(self) -> range:
+        return range(math.ceil(self.low), math.floor(self.high) + 1)
+
+    def grid(self, resolution: int) -> list[Any]:
+        """Return every array if there are so few, or else the default alone: a grid would have no end."""
+        if self.n_values > resolution:
+            return [self.default]
+        return [self._rows(each) for each in itertools.product(self._whole_numbers, repeat=self.size)]
 
     def neighbours(self, value: Any) -> list[Any]:
         """Return the values a tenth of the scale away along each column."""

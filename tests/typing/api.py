@@ -37,6 +37,20 @@ space = dx.Space(
     brief=dx.Bool(),
     tone=dx.Choice(["kind", "plain"]),
 )
+whole = dx.Space(
+    {"plan.temperature": dx.Temperature(), "plan.steps": dx.Int(1, 5).given(module="ReAct")},
+    module=dx.Module(["Predict", "ReAct"], costs={"ReAct": 4}),
+    examples=dx.Demos(0, 8, choose="balanced", by="label"),
+    direction=dx.Embedding(64, rank=3),
+    effort=dx.Composite("examples * 2"),
+    constraints=[dx.Constraint("not too much", "effort < 12"), "examples < 8"],
+)
+assert_type(whole | space, dx.Space)
+assert_type(whole.freeze(module="ReAct").without("effort"), dx.Space)
+assert_type(dx.Space.from_json(whole.to_json()), dx.Space)
+assert_type(whole.encode(whole.default()), list[float])
+assert_type(whole.n_configurations, float)
+assert_type(dx.spaces.llm(), dx.Space)
 study = dx.optimize(
     triage,
     space=space,

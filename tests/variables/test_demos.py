@@ -49,8 +49,10 @@ def test_a_set_stands_for_its_examples():
         (lambda: Demos(0, 3, choose="best"), "demos are chosen first, random, balanced, got 'best'"),
         (
             lambda: Demos(0, 3, choose="balanced"),
-            "by= names the field that 'balanced' balances, got choose='balanced', by=None\n"
-            "  → Demos(0, 8, choose='balanced', by='label')",
+            (
+                "by= names the field that 'balanced' balances, got choose='balanced', by=None\n"
+                "  → Demos(0, 8, choose='balanced', by='label')"
+            ),
         ),
         (lambda: DemoSet(["a"]), "a DemoSet is label → list of examples, got ['a']\n  → {'none': []}"),
         (lambda: DemoSet({"a": "text"}), "the demos of 'a' must be a list of examples, got 'text'"),

@@ -28,7 +28,8 @@ class Abstract(abc.ABC):
     @abc.abstractmethod
     def plan(self, goal): ...
 
-    def revise(self, plan): ...
+    def revise(self, plan):
+        return plan
 
 
 class Planner(dspy.Module):
@@ -106,7 +107,7 @@ def test_declared_prices_are_known():
         ),
         (lambda: Adapter({"a": 3}), "an adapter is a dspy.Adapter or one of chat, json, xml, got 3"),
         (
-            lambda: Instruction(),
+            Instruction,
             "an Instruction needs texts or a proposer, got neither\n  → Instruction(['Be brief.'])",
         ),
         (lambda: Instruction(["Be brief.", " "]), "instructions are a text, got ' '"),

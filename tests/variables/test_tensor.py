@@ -127,6 +127,16 @@ def test_a_whole_array_is_a_value_of_a_subspace():
     assert variable.decode(variable.encode(inside)) == pytest.approx([0.05, -0.02])
 
 
+def test_small_whole_tensors_are_counted():
+    """Whole numbers in a small shape have a number of arrays, and a grid of them all if it is asked for so many."""
+    variable = Tensor((1, 2), dtype="int", low=0, high=2)
+    assert variable.n_values == 9
+    assert len(variable.grid(9)) == 9
+    assert variable.grid(9)[1] == [[0, 1]]
+    assert variable.grid(8) == [variable.default]
+    assert Tensor((1000,), dtype="int", low=0, high=9).n_values == math.inf
+
+
 def test_normalised_draws_point_everywhere_alike():
     """Directions are drawn uniformly on the sphere: no coordinate, and no diagonal, is favoured."""
     rng = random.Random(0)
@@ -155,6 +165,7 @@ def test_any_tensor_is_read_from_its_json(shape, dtype, seed):
         (lambda: Tensor(()), "a shape is whole numbers >= 1, got ()"),
         (lambda: Tensor((2, 0)), "a shape is whole numbers >= 1, got (2, 0)"),
         (lambda: Tensor((2,), dtype="bool"), "a dtype is float or int, got 'bool'"),
+        (lambda: Tensor((2,), dtype="int", low=0.2, high=0.8), "there is no whole number in [0.2, 0.8]"),
         (lambda: Tensor((2,), low=1, high=1), "low must be < high, got low=1, high=1"),
         (
             lambda: Tensor((2,), rank=2),
