@@ -22,6 +22,9 @@ class _Two(dspy.Module):  # type: ignore[misc]  # dspy is untyped
         self.answer = dspy.Predict("question, plan -> answer")
         self.k = 3
 
+    def forward(self, question: str) -> dspy.Prediction:
+        return self.answer(question=question, plan=self.plan(question=question).plan)
+
 
 def run() -> None:
     """Print the figures."""

@@ -52,7 +52,9 @@ def bind(
         If the program has no such part or attribute, or a value does not fit; every failure is listed.
     """
     copies = copying.Copies()
-    binder = Binder(copying.copied(program, copies), values, default_lm, examples, shared=copies.shared)
+    binder = Binder(
+        copying.copied(program, copies), values, default_lm, examples, optional=optional, shared=copies.shared
+    )
     return binder.bound()
 
 
@@ -72,7 +74,7 @@ def bind_in_place(
     DefinitionError
         As for `bind`; nothing is changed then.
     """
-    Binder(program, values, default_lm, examples, journal=journal).bound()
+    Binder(program, values, default_lm, examples, optional=optional, journal=journal).bound()
 
 
 def check(program: dspy.Module, names: Iterable[str]) -> None:
@@ -229,6 +231,8 @@ class Binder:
                 return
             self.models[place] = value
         elif what == "instructions":
+            if value is None:
+                return  # the program's own
             if not isinstance(value, str):
                 self.wrong.append(f"instructions must be a text, got {value!r}")
                 return
@@ -245,7 +249,8 @@ class Binder:
         if isinstance(value, int) and not isinstance(value, bool):
             if value > 0 and not pool:
                 self.wrong.append(
-                    f"{value} demos need examples to take them from, got none; pass examples=[...]"
+                    f"{value} demos need examples to take them from, got none: "
+                    "space.apply(..., examples=trainset), or Registry(space, demos=trainset)"
                 )
                 return None
             return pool[:value]

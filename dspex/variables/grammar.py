@@ -69,7 +69,7 @@ class Parsed(NamedTuple):
 
 def kinds() -> list[str]:
     """Return the kinds that a line can name."""
-    return sorted(name for name in spec.known_kinds() if name != "demo_set")
+    return sorted(spec.known_kinds().keys() - {"demo_set", "online"})
 
 
 def parse(text: str) -> Parsed:

@@ -370,7 +370,7 @@ class TestExecuting:
             (lambda: dx.Registry(dx.Space(tone=dx.Choice(["a"]))), "Predict has none of tone; it can vary"),
             (
                 lambda: dx.Registry(dx.Space(demos=dx.Int(0, 4, default=2))),
-                "demos=2, but the registry has no examples",
+                "2 demos need examples to take them from, got none",
             ),
             (space, "a task runs with the values of a registry, got Space"),
         ],
