@@ -57,7 +57,7 @@ def bound(
         program,
         values,
         default_lm=default_lm,
-        examples=_checked(program, examples),
+        examples=_demos(program, examples),
         # A composite may be there for constraints and conditions alone.
         optional=space.composites,
     )
@@ -77,19 +77,18 @@ def applied_in_place(
     return applying.apply(
         values_of(space, configuration, lm),
         program,
-        examples=_checked(program, examples),
+        examples=_demos(program, examples),
         optional=space.composites,
     )
 
 
-def _checked(program: dspy.Module, examples: Iterable[Any] | None) -> list[dspy.Example] | None:
+def _demos(program: dspy.Module, examples: Iterable[Any] | None) -> list[dspy.Example] | None:
     from dspex.bridge import examples as examples_bridge
     from dspex.bridge import program as program_bridge
 
     if examples is None:
         return None
-    given = list(examples)
-    return given and examples_bridge.checked(given, what="demos", inputs=program_bridge.input_names(program))
+    return examples_bridge.as_demos(examples, inputs=lambda: program_bridge.input_names(program))
 
 
 def inferred(program: dspy.Module, *, models: Sequence[str], each_part: bool) -> dict[str, Variable]:
