@@ -31,6 +31,11 @@ _CELL_TIMEOUT_S = 300
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that raises our errors instead of leaving the process; magics use it too."""
 
+    @property
+    def option_names(self) -> list[str]:
+        """Every option, as it is written."""
+        return [name for each in self._actions for name in each.option_strings]
+
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print."""
         raise DefinitionError(f"{self.prog}: {message}", hint=f"{self.prog} -h shows how it is written")

@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from dspex.optimizers.search import Search
     from dspex.variables.space import Space
 
-__all__ = ["Beacon", "RandomSearch", "search_named"]
+__all__ = ["OPTIMIZERS", "Beacon", "RandomSearch", "search_named"]
 
 _SEARCHES: dict[str, type[Beacon | RandomSearch]] = {"beacon": Beacon, "random": RandomSearch}
+
+
+OPTIMIZERS = tuple(_SEARCHES)
 
 
 def search_named(name: str, space: Space, seed: int) -> Search:

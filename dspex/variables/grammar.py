@@ -72,6 +72,12 @@ def kinds() -> list[str]:
     return sorted(spec.known_kinds().keys() - {"demo_set", "online"})
 
 
+def options(kind: str) -> list[str]:
+    """Return what may stand in the brackets of a line of that kind."""
+    cls = spec.known_kinds().get(kind)
+    return [] if cls is None or issubclass(cls, Composite) else list(_allowed(cls))
+
+
 def parse(text: str) -> Parsed:
     """Read the lines; all that cannot be read are reported together."""
     definitions: dict[str, Any] = {}

@@ -1,7 +1,8 @@
-"""A space as data to look at and to fill in: the rows of a table, and the fields of a form."""
+"""A space as data to look at and to fill in: a table's rows, a form's fields, and what a text may go on with."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dspex.variables import grammar
@@ -11,10 +12,12 @@ from dspex.variables.numeric import Float, Int
 from dspex.variables.online import Online
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from dspex.variables.protocol import Conditions, Variable
     from dspex.variables.space import Space
+
+_NAMED = re.compile(r"\s*([A-Za-z_][\w.]*)\s*:")
 
 Widget = Literal["slider", "log_slider", "whole_slider", "checkbox", "dropdown", "text"]
 
@@ -82,6 +85,34 @@ def form(space: Space) -> list[Entry]:
         Entry(name, *_field(variable), when=variable.when, description=_row(name, variable, {}).values)
         for name, variable in space.items()
     ]
+
+
+def expected(text: str, *, models: Iterable[str] = (), modules: Iterable[str] = ()) -> list[str]:
+    r"""Return what may stand at the end of a space that is being written; empty where anything may.
+
+    Examples
+    --------
+    >>> expected("n: int = 1 .. 4\nm: int = 1 .. 5 (st")
+    ['default', 'log', 'prior', 'step']
+    >>> expected("strict: bool\nn: int = 1 .. 4 when ")
+    ['strict']
+    """
+    *above, line = text.split("\n")
+    if re.search(r"(^\s*(require|freeze)|\s(when|and))\s+[\w.]*$", line):
+        return [found[1] for each in above if (found := _NAMED.match(each))]
+    stands = _NAMED.match(line)
+    if stands is None:
+        return ["freeze", "require"] if line.strip() else []
+    kind, is_valued, rest = line[stands.end() :].partition("=")
+    kind, is_bracketed, _ = kind.partition("(")
+    if line.count("(") > line.count(")"):
+        return grammar.options(kind.strip())
+    if not (is_valued or is_bracketed):
+        return grammar.kinds()
+    labels = {"adapter": ("chat", "json", "xml"), "model": models, "module": modules}
+    if re.search(r"(^|\|)\s*[^\s|]*$", rest):
+        return list(labels.get(kind.strip(), ()))
+    return ["when"]
 
 
 def _row(name: str, each: Variable | Composite, frozen: Mapping[str, Any]) -> Row:
