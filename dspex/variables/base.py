@@ -14,7 +14,8 @@ from dspex.variables.ml import (
     TokenCount,
     TopP,
 )
-from dspex.variables.numeric import Float, Int, Normal
+from dspex.variables.numeric import Float, Int
+from dspex.variables.priors import Normal
 from dspex.variables.program import Adapter, Instruction, Model, Module
 from dspex.variables.protocol import Variable
 from dspex.variables.tensor import Embedding, Tensor

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +18,7 @@ from dspex.variables.graph import ordered
 from dspex.variables.plan import base_of, problem_with_read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from dspex.records import Configuration, Value
     from dspex.variables.protocol import Variable
@@ -35,13 +36,11 @@ class Definitions:
         frozen: Configuration | None = None,
         **variables: Variable | Composite,
     ) -> None:
-        self._definitions = dict(definitions or {}, **variables)
-        _check_definitions(self._definitions)
-        given = [constraints] if isinstance(constraints, (str, Constraint)) else constraints
-        self.constraints = tuple(Constraint(each) if isinstance(each, str) else each for each in given)
+        self._definitions = _definitions_of(definitions, variables)
+        self.constraints = _constraints_of(constraints)
         self._frozen = dict(frozen or {})
         _check_references(self._definitions, self.constraints, self._frozen)
-        self._frozen = {name: self._definitions[name].canonical(each) for name, each in self._frozen.items()}  # type: ignore[union-attr]  # checked
+        self._frozen = {name: self._definitions[name].canonical(each) for name, each in self._frozen.items()}
         self._order = ordered(self._needs)
         self._variables: dict[str, Variable] = {
             name: each
@@ -115,6 +114,10 @@ class Definitions:
         VariableError
             If both define a name, and differently; every one is listed.
         """
+        if not isinstance(other, Definitions):
+            raise VariableError(
+                f"a space merges with a space, got {other!r}", hint="space | Space(x=Int(0, 1))"
+            )
         failures = [
             f"{name} is {mine!r} here and {theirs!r} there"
             for mine_all, theirs_all in (
@@ -173,7 +176,7 @@ class Definitions:
         return type(self)(
             self._definitions,
             constraints=self.constraints,
-            frozen={**self._frozen, **(values or {}), **named},
+            frozen={**self._frozen, **dict(values or {}), **named},
         )
 
     def starting_at(self, configuration: Configuration) -> Self:
@@ -265,7 +268,10 @@ class Definitions:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote; what it names is imported, so read only what you trust."""
-        return cls.from_dict(json.loads(text))
+        try:
+            return cls.from_dict(json.loads(text))
+        except (KeyError, json.JSONDecodeError) as error:
+            raise VariableError(f"this is no space's JSON: {type(error).__name__}: {error}") from error
 
     def to_text(self) -> str:
         """Write the space one variable a line, as `parse` reads it; see `grammar`."""
@@ -298,6 +304,31 @@ def _starting_at(each: Any, name: str, configuration: Configuration) -> Any:
     # Kinds are frozen; a copy that nobody has seen yet is not.
     object.__setattr__(moved, "default", configuration[name])
     return moved
+
+
+def _definitions_of(given: Any, named: Mapping[str, Any]) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise VariableError(
+            f"definitions map names to variables, got {given!r}", hint="Space(temperature=Float(0, 1))"
+        )
+    twice = sorted(set(given or {}) & set(named))
+    if twice:
+        raise VariableError(
+            f"each name is defined once, got {', '.join(twice)} in the mapping and as a keyword"
+        )
+    definitions = {**(given or {}), **named}
+    _check_definitions(definitions)
+    return definitions
+
+
+def _constraints_of(given: Iterable[Constraint | str]) -> tuple[Constraint, ...]:
+    each_given = [given] if isinstance(given, (str, Constraint)) else list(given)
+    wrong = [repr(each) for each in each_given if not isinstance(each, (str, Constraint))]
+    if wrong:
+        raise VariableError(
+            f"a constraint is a Constraint or a formula as text, got {', '.join(wrong)}", hint="'a <= b'"
+        )
+    return tuple(Constraint(each) if isinstance(each, str) else each for each in each_given)
 
 
 def _check_definitions(definitions: Mapping[str, Any]) -> None:

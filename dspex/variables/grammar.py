@@ -31,7 +31,8 @@ from dspex.variables import spec
 from dspex.variables.choice import Bool, Choice
 from dspex.variables.demos import Demos
 from dspex.variables.formulas import Composite, Constraint
-from dspex.variables.numeric import Float, Int, Normal
+from dspex.variables.numeric import Float, Int
+from dspex.variables.priors import Normal
 from dspex.variables.tensor import Embedding, Tensor
 
 if TYPE_CHECKING:

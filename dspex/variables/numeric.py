@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from functools import cached_property
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from dspex.errors import VariableError
+from dspex.variables.priors import Normal
 from dspex.variables.protocol import Coding, Conditions, Kind, Scale, check_default, conditions_of
 
 if TYPE_CHECKING:
@@ -20,26 +20,6 @@ _NEAR = 0.1
 
 _FEW = 1000
 """Up to so many steps are worked out beforehand."""
-
-
-@dataclass(frozen=True)
-class Normal:
-    """A prior around a value that is likely to be good, cut off at the variable's bounds.
-
-    Attributes
-    ----------
-    mean, sd
-        In the variable's own units; on a log scale `sd` is that of the natural logarithm.
-    """
-
-    mean: float
-    sd: float
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.mean) and math.isfinite(self.sd) and self.sd > 0):
-            raise VariableError(
-                f"a normal prior needs a finite mean and sd > 0, got mean={self.mean}, sd={self.sd}"
-            )
 
 
 @dataclass(frozen=True, repr=False)
@@ -130,11 +110,10 @@ class _Number(Kind):
         """Turn uniform draws into the prior's, within the unit cube; `span` is the scale's length."""
         if self.prior is None:
             return lambda share: share
-        around = NormalDist(place(self.prior.mean), self.prior.sd / span)
-        below, within = around.cdf(0), around.cdf(1) - around.cdf(0)
-        if within <= 0:
+        warp = self.prior.within(place, span)
+        if warp is None:
             raise VariableError(f"the prior {self.prior} leaves nothing in [{self.low}, {self.high}]")
-        return lambda share: around.inv_cdf(min(1 - 1e-16, max(1e-300, below + share * within)))
+        return warp
 
 
 @dataclass(frozen=True, repr=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dspex.errors import did_you_mean
@@ -138,7 +139,7 @@ class Plan:
 
     # ── the unit cube ──
 
-    @property
+    @cached_property
     def columns(self) -> list[Column]:
         """Describe the columns in the order of `encode`."""
         found = []

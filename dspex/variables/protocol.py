@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 from dspex.errors import VariableError
@@ -120,9 +121,8 @@ class Conditional:
         """
         conditioned = copy.copy(self)
         # Kinds are frozen; a copy that nobody has seen yet is not.
-        object.__setattr__(
-            conditioned, "when", {**self.when, **conditions_of({**(conditions or {}), **named})}
-        )
+        added = {**conditions_of(conditions or {}), **conditions_of(named)}
+        object.__setattr__(conditioned, "when", {**self.when, **added})
         return conditioned
 
     def _suffix(self) -> str:
@@ -181,11 +181,19 @@ class Kind(Conditional):
 
 def conditions_of(given: Mapping[str, Any]) -> dict[str, tuple[Scalar, ...]]:
     """Read conditions as they are written: one value, or several."""
+    if not isinstance(given, Mapping):
+        raise VariableError(
+            f"conditions map variables to their values, got {given!r}", hint=".given(module='BestOfN')"
+        )
     conditions = {
         name: tuple(_in_order(values)) if isinstance(values, (list, tuple, set, frozenset)) else (values,)
         for name, values in given.items()
     }
     for name, values in conditions.items():
+        if any(not isinstance(value, (str, int, float, NoneType)) for value in values):
+            raise VariableError(
+                f"a condition's values are numbers, truth values and texts, got {values} for {name}"
+            )
         if not values:
             raise VariableError(
                 f"a condition needs at least one value, got none for {name}",
@@ -196,7 +204,11 @@ def conditions_of(given: Mapping[str, Any]) -> dict[str, tuple[Scalar, ...]]:
 
 def _in_order(values: Iterable[Any]) -> list[Any]:
     """Sort and thin out values, so that the same condition is always written alike."""
-    return sorted(dict.fromkeys(values), key=lambda value: (type(value).__name__, value))
+    different: list[Any] = []
+    for value in values:
+        if value not in different:
+            different.append(value)
+    return sorted(different, key=lambda value: (type(value).__name__, 0 if value is None else value))
 
 
 def check_default(variable: Variable) -> None:

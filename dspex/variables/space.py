@@ -315,7 +315,7 @@ class Space(Definitions, Mapping[str, "Variable"]):
     @property
     def columns(self) -> list[Column]:
         """What `encode` puts where: a column a variable, more for arrays."""
-        return self._plan.columns
+        return list(self._plan.columns)
 
     def encode(self, configuration: Configuration) -> list[float]:
         """Return a configuration's point in the unit cube.
@@ -323,10 +323,17 @@ class Space(Definitions, Mapping[str, "Variable"]):
         Numbers are placed on their scales, exactly up to rounding; steps, whole numbers and labels in the
         middle of a bin each. What does not exist is a category of its own, or 0.5 for a number.
         """
-        return self._plan.encode(configuration)
+        try:
+            return self._plan.encode(configuration)
+        except (KeyError, TypeError, ValueError):
+            # Checking first would take longer than encoding; what does not fit says so now.
+            self.check(configuration)
+            raise
 
     def decode(self, point: Sequence[float]) -> dict[str, Value]:
         """Return the configuration at a point of the unit cube; constraints are not looked at."""
+        if len(point) != len(self._plan.columns):
+            raise VariableError(f"a point has {len(self._plan.columns)} coordinates, got {len(point)}")
         return self._plan.decode(point)
 
     def bounds(self) -> list[list[float]]:

@@ -10,6 +10,7 @@ import pytest
 import dspex as dx
 from dspex.errors import UnknownNameError, VariableError
 from dspex.variables.base import (
+    Bool,
     Choice,
     Composite,
     Constraint,
@@ -290,3 +291,48 @@ def test_a_space_sampled_after_changes_is_the_same(space):
     assert space.sample(random.Random(0)).keys() <= space.keys()
     with pytest.raises(TypeError):
         space.definitions["x"] = Int(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: Space(Int(0, 1)),
+            "definitions map names to variables, got Int(0, 1)\n  → Space(temperature=Float(0, 1))",
+        ),
+        (
+            lambda: Space({"a": Int(0, 1)}, a=Int(0, 2)),
+            "each name is defined once, got a in the mapping and as a keyword",
+        ),
+        (
+            lambda: Space(a=Int(0, 1), constraints=[3]),
+            "a constraint is a Constraint or a formula as text, got 3\n  → 'a <= b'",
+        ),
+        (
+            lambda: Space(a=Int(0, 1)) | {"b": 1},
+            "a space merges with a space, got {'b': 1}\n  → space | Space(x=Int(0, 1))",
+        ),
+        (
+            lambda: Int(0, 1).given("module"),
+            "conditions map variables to their values, got 'module'\n  → .given(module='BestOfN')",
+        ),
+        (
+            lambda: Int(0, 1).given(a=[[0.5]]),
+            "a condition's values are numbers, truth values and texts, got ([0.5],) for a",
+        ),
+        (
+            lambda: Space.from_json("{}"),
+            "this is no space's JSON: KeyError: 'variables'",
+        ),
+        (lambda: Space(a=Int(0, 1)).decode([0.1, 0.2]), "a point has 1 coordinates, got 2"),
+        (
+            lambda: Space(a=Int(0, 1), b=Bool()).encode({"a": "x"}),
+            "this configuration does not fit the space:\n  - a must be a whole number, got 'x'\n  - b is missing",
+        ),
+    ],
+)
+def test_what_is_no_part_of_a_space_is_refused(make, message):
+    """Other things in the place of definitions, rules, spaces and points say what belongs there."""
+    with pytest.raises(VariableError) as caught:
+        make()
+    assert str(caught.value) == message

@@ -7,7 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dspex.errors import VariableError
-from dspex.variables.numeric import Float, Int, Normal
+from dspex.variables.numeric import Float, Int
+from dspex.variables.priors import Normal
 
 FLOATS = [
     Float(-2, 3),
