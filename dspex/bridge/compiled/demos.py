@@ -38,6 +38,13 @@ def store_of(demo: Any) -> dict[str, Any]:
     raise UnprovenError
 
 
+def stores_of(demos: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return the dicts in which demos keep their fields."""
+    if _EXAMPLES.issuperset(map(type, demos)):
+        return list(map(_stores_of_examples, demos))
+    return list(map(store_of, demos))
+
+
 class FrozenDemos:
     """Written demos, and the very objects they were written from.
 
