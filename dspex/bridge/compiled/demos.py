@@ -6,16 +6,17 @@ import datetime as dt
 import decimal
 import uuid
 from itertools import chain
-from operator import attrgetter, is_
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import dspy
 import pydantic
 
 from dspex.bridge.compiled.values import UnprovenError, serializer_for
+from dspex.bridge.compiled.watching import holds_the_same, objects_in, stores_of_examples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 IMMUTABLE = frozenset(
     {
@@ -24,7 +25,6 @@ IMMUTABLE = frozenset(
     }
 )  # fmt: skip
 _EXAMPLES = frozenset({dspy.Example, dspy.Prediction})
-_stores_of_examples = attrgetter("_store")
 _dict_of_model = attrgetter("__dict__")
 _values_of = dict.values
 
@@ -39,11 +39,10 @@ def store_of(demo: Any) -> dict[str, Any]:
     raise UnprovenError
 
 
-def stores_of(demos: Iterable[Any]) -> list[dict[str, Any]]:
+def stores_of(demos: Any) -> list[dict[str, Any]]:
     """Return the dicts in which demos keep their fields."""
-    if _EXAMPLES.issuperset(map(type, demos)):
-        return list(map(_stores_of_examples, demos))
-    return list(map(store_of, demos))
+    found = stores_of_examples(demos, _EXAMPLES) if type(demos) is list else None
+    return list(map(store_of, demos)) if found is None else found
 
 
 class FrozenDemos:
@@ -69,28 +68,19 @@ class FrozenDemos:
         self._lists = list(filter(_is_flat_list, changing))
         self._models = list(filter(_is_flat_model, changing))
         dicts = stores + list(map(_dict_of_model, self._models))
-        self._objects = list(_objects_in(dicts, self._lists))
-        # Equal containers of identical objects have the same keys and lengths.
+        self._objects = list(objects_in(dicts, self._lists))
         self._dict_copies, self._list_copies = list(map(dict, dicts)), list(map(list, self._lists))
         rest = [value for value in changing if not (_is_flat_list(value) or _is_flat_model(value))]
         self._dumps = [(value, *_dumper(value)) for value in rest]
 
-    def still_holds(self, demos: Iterable[Any]) -> bool:
+    def still_holds(self, demos: Any) -> bool:
         """Whether these demos would be written the same."""
         dicts = stores_of(demos)
         if self._models:
             dicts += map(_dict_of_model, self._models)
-        return (
-            all(map(is_, _objects_in(dicts, self._lists), self._objects))
-            and dicts == self._dict_copies
-            and self._lists == self._list_copies
-            and (not self._dumps or all(dump(value) == before for value, dump, before in self._dumps))
+        return holds_the_same(dicts, self._dict_copies, self._lists, self._list_copies, self._objects) and (
+            not self._dumps or all(dump(value) == before for value, dump, before in self._dumps)
         )
-
-
-def _objects_in(dicts: list[dict[str, Any]], lists: list[list[Any]]) -> Iterable[Any]:
-    objects = chain.from_iterable(map(_values_of, dicts))
-    return chain(objects, chain.from_iterable(lists)) if lists else objects
 
 
 def _is_flat_list(value: Any) -> bool:
