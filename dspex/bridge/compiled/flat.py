@@ -23,7 +23,7 @@ _TESTS = {
     "str": "type({v}) is str",
 }
 _SHOWN = {
-    "bool": "{{'true' if {v} else 'false'}}",
+    "bool": '{{"true" if {v} else "false"}}',
     "float": "{{{v}!r}}",
     "int": "{{{v}}}",
     "str": "{{quoted({v})}}",
@@ -64,9 +64,7 @@ def flat_writer(
         f"{literal(encode_basestring(name))}: {_SHOWN[shape].format(v=v)}"
         for v, (name, shape) in variables.items()
     ]
-    begin, between, end = (
-        ("", ", ", "") if newline is None else (newline + "  ", f",{newline}  ", newline)
-    )
+    begin, between, end = ("", ", ", "") if newline is None else (newline + "  ", f",{newline}  ", newline)
     body = f"{{{{{literal(begin)}{literal(between).join(members)}{literal(end)}}}}}"
     lines = [
         "fields = value.__dict__",

@@ -258,7 +258,7 @@ def _member_writer_for(kind: type) -> Callable[[Any], str]:
     return _kept(member_writers, kind, write)
 
 
-def _unproven(value: Any) -> str:
+def _unproven(_: Any) -> str:
     raise UnprovenError
 
 

@@ -6,6 +6,7 @@ It is done at every call, so there is a twin in C, `_watching`, which takes over
 
 from __future__ import annotations
 
+import importlib
 import os
 from itertools import chain
 from operator import attrgetter, is_
@@ -56,20 +57,22 @@ def holds_the_same(
     return all(map(is_, objects_in(dicts, lists), objects)) and dicts == dict_copies and lists == list_copies
 
 
-def _is_wanted() -> bool:
-    return os.environ.get("DSPEX_PURE", "") in ("", "0")
-
-
-_path: Literal["compiled", "pure"] = "pure"
-if _is_wanted():
+def _in_c() -> Any:
+    if os.environ.get("DSPEX_PURE", "") not in ("", "0"):
+        return None
     try:
-        from dspex.bridge.compiled._watching import holds_the_same, says_the_same, stores_of_examples
-
-        _path = "compiled"
+        return importlib.import_module("dspex.bridge.compiled._watching")
     except ImportError:
-        pass
+        return None
+
+
+_built = _in_c()
+if _built is not None:
+    holds_the_same = _built.holds_the_same
+    says_the_same = _built.says_the_same
+    stores_of_examples = _built.stores_of_examples
 
 
 def path() -> Literal["compiled", "pure"]:
     """Say which of the two runs: ``"compiled"`` or ``"pure"``."""
-    return _path
+    return "pure" if _built is None else "compiled"

@@ -48,13 +48,13 @@ class Frame(NamedTuple):
 def request_writer(
     slots: Sequence[Slot], ending: str, otherwise: Callable[[Any], str]
 ) -> Callable[[Any], str]:
-    """Return what writes a request from a dict of values; `otherwise` does it where a value is missing.
+    r"""Return what writes a request from a dict of values; `otherwise` does it where a value is missing.
 
     Examples
     --------
     >>> write = request_writer([Slot("a", "a: ", text_of), Slot("n", "n: ", text_of, kind=int)], "!", str)
     >>> write({"a": "x", "n": 3})
-    'a: x\\n\\nn: 3\\n\\n!'
+    'a: x\n\nn: 3\n\n!'
     """
     taken = [f"v{k} = values[{slot.name!r}]" for k, slot in enumerate(slots)] or ["pass"]
     lines = [
