@@ -162,6 +162,8 @@ class Plan(ABC):
 
     def completed(self, signature: type[dspy.Signature], fields: dict[str, Any]) -> dict[str, Any]:
         """Put what was read into the signature's order, with defaults for what may be missing."""
+        if tuple(fields) == self.output_names:
+            return fields
         if len(fields) == len(self.output_names):
             return {name: fields[name] for name in self.output_names}
         completed: dict[str, Any] = apply_output_field_defaults(signature, fields)
