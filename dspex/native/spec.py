@@ -6,6 +6,7 @@
     fields      = field, field, ...
     field       = name [":" type constraint ...] ["=" default] ["description"]
     type        = str  int  list[str]  dict[str, int]  Literal["a", "b"]  int | None  int?
+                  list[int >= 0]  dict[str len 1..9, float in [0, 1]]
                   probability  embedding(1536)  tensor(3, *, int)  Invoice  billing.Invoice
     constraint  = >= 0  |  in [0, 1]  |  len 1..80  |  matching "[A-Z]{3}"
     default     = "none"  |  3  |  -0.5  |  True  |  None  |  ["a"]  |  {"a": 1}
