@@ -103,17 +103,21 @@ def _field_text(field: Field, descriptions: bool) -> str:
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@functools.lru_cache(maxsize=1024)
+def _text_field(name: str, role: Role) -> Field:
+    return Field(name, role)
+
+
 def _plain(spec: str) -> Spec | None:
     """Read a spec that holds nothing but good names; anything else is left to the whole grammar."""
     match = _PLAIN.fullmatch(spec)
     if match is None:
         return None
-    ins = [name.strip() for name in match[1].split(",")]
-    outs = [name.strip() for name in match[2].split(",")]
-    names = {*ins, *outs}
-    if len(names) < len(ins) + len(outs) or not names.isdisjoint(RESERVED) or "model_" in spec:
+    ins, outs = list(map(str.strip, match[1].split(","))), list(map(str.strip, match[2].split(",")))
+    names = ins + outs
+    if len(set(names)) < len(names) or not RESERVED.isdisjoint(names) or "model_" in spec:
         return None
-    fields = (*[Field(name, "input") for name in ins], *[Field(name, "output") for name in outs])
+    fields = (*[_text_field(name, "input") for name in ins], *[_text_field(name, "output") for name in outs])
     return Spec(
         fields,
         f"Given the fields `{'`, `'.join(ins)}`, produce the fields `{'`, `'.join(outs)}`.",
