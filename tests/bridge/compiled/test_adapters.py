@@ -503,7 +503,8 @@ def test_the_benchmark_names_its_peers(monkeypatch, capsys):
     monkeypatch.setattr(native, "_REPEATS", 2)
     monkeypatch.setattr(native, "_DEMOS", (0, 2))
     native.run()
-    lines = capsys.readouterr().out.splitlines()
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.endswith(dx.adapters.path())
     assert len(lines) == 2 * 3 * 2 + 2 * 3 + 6 + 3
     assert all("DSPy " in line and "cached " in line and "dspex " in line for line in lines)
 
