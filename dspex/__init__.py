@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dspex import adapters, sandbox
+    from dspex import adapters, optimizers, sandbox
     from dspex.bridge.compiled.accelerate import accelerate, accelerated
     from dspex.errors import DefinitionError, DspexError, ExecutionError, ValuesError
     from dspex.native import metrics, validators
@@ -58,6 +58,7 @@ __all__ = [
     "lm",
     "metrics",
     "optimize",
+    "optimizers",
     "output",
     "route",
     "runs",
@@ -101,6 +102,7 @@ _HOMES = {
     "lm": "dspex.session",
     "metrics": "dspex.native.metrics",
     "optimize": "dspex.session",
+    "optimizers": "dspex.optimizers",
     "output": "dspex.native.classes",
     "route": "dspex.session",
     "runs": "dspex.session",
@@ -110,7 +112,7 @@ _HOMES = {
     "validator": "dspex.native.validate",
     "validators": "dspex.native.validators",
 }
-_ROOMS = ("adapters", "metrics", "sandbox", "validators")
+_ROOMS = ("adapters", "metrics", "optimizers", "sandbox", "validators")
 
 
 def __getattr__(name: str) -> Any:

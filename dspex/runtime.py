@@ -17,7 +17,7 @@ from dspex.bridge import program as program_bridge
 from dspex.errors import DataError, DefinitionError, UnknownNameError
 from dspex.events import Event, EventBus, ExecutionFinished, LabelGiven
 from dspex.native.signature import Signature, signature
-from dspex.optimizers.definition import define
+from dspex.optimizers.definition import define, name_of
 from dspex.optimizers.study import Study
 from dspex.orchestrator.analyze import title_of
 from dspex.orchestrator.engine import Orchestrator
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dspex.optimizers.definition import Budget, Definition, Examples
+    from dspex.optimizers.teleprompters import Teleprompter
     from dspex.records import Decision
     from dspex.variables.space import Space
 
@@ -224,15 +225,16 @@ class Runtime:
         self,
         task: Task,
         *,
-        space: Space,
+        space: Space | None = None,
         trainset: Examples,
         metric: Callable[..., Any],
         valset: Examples | None = None,
-        optimizer: str = "beacon",
+        optimizer: str | Teleprompter = "beacon",
         budget: Budget | None = None,
         name: str | None = None,
         seed: int = 0,
         resume: bool = False,
+        timeout_s: float | None = None,
     ) -> Study:
         """Check everything, then begin a study in the background and return it."""
         if program_bridge.is_program(task):
@@ -249,10 +251,12 @@ class Runtime:
             metric=metric,
             optimizer=optimizer,
             budget=budget,
-            name=name or f"{optimizer}-{secrets.token_hex(3)}",
+            name=name or f"{name_of(optimizer)}-{secrets.token_hex(3)}",
             seed=seed,
             lm=self.lm,
             default_lm=self.lm(self.models[0]),
+            reflection_lm=self.lm(max(self.models, key=_dearness)),
+            timeout_s=timeout_s,
         )
         self._enter(definition, resume=resume)
         known = self.store.scores(definition.name) if resume else ()
@@ -326,6 +330,11 @@ class Runtime:
             self.store.append(event.execution)
         elif isinstance(event, LabelGiven):
             self.store.append(event.label)
+
+
+def _dearness(model: str) -> float:
+    """Return what a model's words cost: the nearest there is to how large it is."""
+    return prices_bridge.price_of(model).output_usd
 
 
 def _fresh_beliefs(models: Iterable[str]) -> BeliefModel:

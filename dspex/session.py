@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dspex.optimizers.definition import Budget, Examples
     from dspex.optimizers.study import Study
+    from dspex.optimizers.teleprompters import Teleprompter
     from dspex.orchestrator.insights import Route
     from dspex.orchestrator.result import Result
     from dspex.records import Decision, Strategy
@@ -140,17 +141,18 @@ def explain(task: Task, /, inputs: Mapping[str, Any] | None = None, **fields: An
 def optimize(
     task: Task,
     *,
-    space: Space,
+    space: Space | None = None,
     trainset: Examples,
     metric: Callable[..., Any],
     valset: Examples | None = None,
-    optimizer: str = "beacon",
+    optimizer: str | Teleprompter = "beacon",
     budget: Budget | None = None,
     name: str | None = None,
     seed: int = 0,
     resume: bool = False,
+    timeout_s: float | None = None,
 ) -> Study:
-    """Search a space for the best way to run a task, in the background.
+    """Search for the best way to run a task, in the background.
 
     Parameters
     ----------
@@ -158,7 +160,8 @@ def optimize(
         A signature, or a `dspy.Module`; its copies are changed, never itself.
     space
         What may vary. `model`, `module`, `temperature`, `top_p`, `max_tokens`, `demos` and
-        `instructions` change every predictor; other names change the program's own attributes.
+        `instructions` change every predictor; other names change the program's own attributes. An
+        optimizer of DSPy needs none: it varies instructions and demonstrations, of the space's default.
     trainset
         Examples: `dspy.Example` or dicts. Without a `valset` they are scored, except for a fifth that is
         kept for demos if the space has `demos`.
@@ -167,15 +170,19 @@ def optimize(
     valset
         Examples that are scored instead, and never shown as demos.
     optimizer
-        ``beacon`` or ``random``.
+        ``beacon`` or ``random``; or one of DSPy's, by name (``simba``, ``miprov2``, ``gepa``, ``copro``,
+        ``bootstrap``, ``bootstrap_rs``, ``bootstrap_optuna``, ``knn``, ``infer_rules``, ``better_together``,
+        ``labeled``) or with options: ``dspex.optimizers.Simba(max_steps=4)``.
     budget
-        When to stop; 40 trials by default.
+        When to stop; 40 trials by default, and for an optimizer of DSPy when it is done.
     name
         What the store calls the study.
     seed
         One seed, one study: the same configurations and scores.
     resume
         Go on with the study of that name. What it has paid for is not paid for again.
+    timeout_s
+        How long one example may take when the study scores it; one that takes longer scores 0.
 
     Returns
     -------
@@ -197,6 +204,7 @@ def optimize(
         name=name,
         seed=seed,
         resume=resume,
+        timeout_s=timeout_s,
     )
     for watcher in _watchers:
         watcher(study)

@@ -16,12 +16,12 @@ from sqlalchemy import Table, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from dspex.errors import StoreError
-from dspex.records import Execution, Label, Score, Trial
+from dspex.records import Candidate, Execution, Label, Reply, Score, Trial, Usage
 from dspex.store import schema
 from dspex.store.database import default_url, open_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
     from sqlalchemy import Connection
@@ -93,6 +93,26 @@ class Store:
     def append_trial(self, study: str, trial: Trial) -> None:
         """Keep a finished trial, and return when it is safe."""
         self._put(schema.trial, schema.trial_row(study, trial))
+        self.flush()
+
+    def replace_trial(self, study: str, trial: Trial) -> None:
+        """Keep what is now known of a trial that was kept before."""
+        table = schema.trial
+        self.flush()
+        with self._connection() as connection:
+            connection.execute(
+                update(table)
+                .where(table.c.study == study, table.c.number == trial.number)
+                .values(**schema.trial_row(study, trial))
+            )
+
+    def append_candidate(self, study: str, candidate: Candidate) -> None:
+        """Keep what a program of a study says."""
+        self._put(schema.candidate, schema.candidate_row(study, candidate))
+
+    def append_reply(self, study: str, reply: Reply) -> None:
+        """Keep a model's answer, and return when it is safe: it was paid for."""
+        self._put(schema.reply, schema.reply_row(study, reply))
         self.flush()
 
     def put_study(self, name: str, **columns: Any) -> None:
@@ -171,6 +191,39 @@ class Store:
         table = schema.score
         return [schema.to_score(row) for row in self._rows(select(table).where(table.c.study == study))]
 
+    def shared_scores(
+        self, text_key: str, metric_key: str, configuration_key: str, example_keys: Sequence[str]
+    ) -> list[Score]:
+        """Read what any study has paid for: rows of one program under one metric, without failures."""
+        table = schema.score
+        query = select(table).where(
+            table.c.text_key == text_key,
+            table.c.metric_key == metric_key,
+            table.c.configuration_key == configuration_key,
+            table.c.error.is_(None),
+        )
+        wanted = set(example_keys)
+        return [schema.to_score(row) for row in self._rows(query) if row["example_key"] in wanted]
+
+    def candidates(self, study: str) -> list[Candidate]:
+        """Read what the programs of a study say, in order."""
+        table = schema.candidate
+        query = select(table).where(table.c.study == study).order_by(table.c.number)
+        return [schema.to_candidate(row) for row in self._rows(query)]
+
+    def reply(self, key: str) -> Reply | None:
+        """Read a model's answer, if it was paid for before."""
+        with self._connection() as connection:
+            row = connection.execute(select(schema.reply).where(schema.reply.c.key == key)).first()
+        return None if row is None else schema.to_reply(row._asdict())
+
+    def replies_usage(self, study: str) -> Usage:
+        """Add up what a study paid for replies."""
+        table = schema.reply
+        columns = (table.c.calls, table.c.tokens_in, table.c.tokens_out, table.c.cost_usd, table.c.latency_s)
+        query = select(*(func.coalesce(func.sum(column), 0).label(column.name) for column in columns))
+        return schema.to_usage(self._rows(query.where(table.c.study == study))[0])
+
     def trials(self, study: str) -> list[Trial]:
         """Read a study's finished trials, in order."""
         table = schema.trial
@@ -196,7 +249,13 @@ class Store:
             .subquery()
         )
         query = (
-            select(study, trials.c.trials, spent.c.calls, spent.c.cost_usd)
+            select(
+                *(column for column in study.columns if column.name not in {"calls", "cost_usd"}),
+                trials.c.trials,
+                # What an optimizer of DSPy asks beside the rows, its study adds up when it ends.
+                func.coalesce(study.c.calls, spent.c.calls).label("calls"),
+                func.coalesce(study.c.cost_usd, spent.c.cost_usd).label("cost_usd"),
+            )
             .join(trials, trials.c.study == study.c.name, isouter=True)
             .join(spent, spent.c.study == study.c.name, isouter=True)
             .order_by(study.c.started_at.desc())
