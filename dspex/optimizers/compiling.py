@@ -93,7 +93,9 @@ class Compiling:
         self._lock = threading.RLock()
         self._tried: dict[str, _Tried] = {}
         self._programs: dict[str, dspy.Module] = {}
-        self._n_seen = 0
+        self._n_seen = self._n_paid = 0
+        self._paid_for_rows = Usage()
+        self._is_closed = False
         self._gained_at = 0
         self._halted = threading.Event()
         self._paid_before = shop.store.replies_usage(self._what.name)
@@ -218,15 +220,15 @@ class Compiling:
 
     def _finals_usage(self) -> Usage:
         """Estimate what comparing the finalists on every example will take."""
-        n_rows = self._n_seen
-        if not n_rows:
+        n_paid, rows = self._n_paid, self._paid_for_rows
+        if not n_paid:
             return Usage()
-        missing, used = (_FINALISTS + 2) * len(self._what.scored) / n_rows, self.usage
+        missing = (_FINALISTS + 2) * len(self._what.scored) / n_paid
         return Usage(
-            calls=round(missing * used.calls),
-            tokens_in=round(missing * used.tokens_in),
-            tokens_out=round(missing * used.tokens_out),
-            cost_usd=missing * used.cost_usd,
+            calls=round(missing * rows.calls),
+            tokens_in=round(missing * rows.tokens_in),
+            tokens_out=round(missing * rows.tokens_out),
+            cost_usd=missing * rows.cost_usd,
         )
 
     # ── watching, on DSPy's threads ─────────────────────────────────────────────────────────────
@@ -247,13 +249,17 @@ class Compiling:
         )
         is_new = self._shop.ledger.add(row)
         with self._lock:
+            if self._is_closed:
+                return  # a thread that was left behind is answered late: the row is paid for, the trial is over
             tried = self._trial_of(seen)
             self._n_seen += 1
             tried.seen_at = self._n_seen
             if not tried.is_open:
                 self._reopen(tried)
             tried.rows[row.key] = row if is_new else self._shop.ledger.find(row.key) or row
-            tried.paid += row.usage if is_new else Usage()
+            if is_new and row.usage.calls:
+                tried.paid += row.usage
+                self._n_paid, self._paid_for_rows = self._n_paid + 1, self._paid_for_rows + row.usage
             self._shop.trials.scored(tried.number, tried.rows[row.key])
             patience = 3 * self._shop.pool.workers
             for other in list(self._tried.values()):
@@ -277,8 +283,7 @@ class Compiling:
         parent = _nearest(described, self.candidates.values())
         number = self._shop.trials.begin(_configuration(described), key, phase, len(self._what.scored))
         described = compile_bridge.candidate(said, key, number, parent)
-        if key not in {each.key for each in self._shop.store.candidates(self._what.name)}:
-            self._shop.store.append_candidate(self._what.name, described)
+        self._shop.store.append_candidate(self._what.name, described)
         self.candidates[key] = described
         self._tried[key] = _Tried(number, described, compile_bridge.frozen(said), phase)
         return self._tried[key]
@@ -296,6 +301,7 @@ class Compiling:
 
     def _close_all(self) -> None:
         with self._lock:
+            self._is_closed = True
             for tried in self._tried.values():
                 if tried.is_open:
                     self._close(tried)
@@ -466,4 +472,6 @@ def _texts(demos: Mapping[str, Any], name: str) -> set[str]:
 
 
 def _last_line(error: str | None) -> str:
-    return (error or "").strip().rpartition("\n")[2]
+    """Return the line of a traceback that names the exception."""
+    lines = [line for line in (error or "").splitlines() if line and not line.startswith(" ")]
+    return lines[-1] if lines else ""

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Table, func, insert, select, update
+from sqlalchemy import Insert, Table, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from dspex.errors import StoreError
@@ -352,13 +353,22 @@ class Store:
         try:
             with self._engine.begin() as connection:
                 for table, each in by_table.items():
-                    connection.execute(insert(table), each)
+                    connection.execute(self._insertion(table), each)
         except Exception as error:  # noqa: BLE001  # the writer must outlive any row, or `flush` would wait for ever
             if is_last_try:
                 self._failure = error
                 _log.exception("a row of %s could not be written", rows[0][0].name)
             return False
         return True
+
+
+    def _insertion(self, table: Table) -> Insert:
+        """Return the statement that adds rows; what two studies may both bring is kept as the first brought it."""
+        if table not in schema.BROUGHT_TWICE:
+            return insert(table)
+        dialect = {"sqlite": sqlite, "postgresql": postgresql}[self._engine.dialect.name]
+        statement: Insert = dialect.insert(table).on_conflict_do_nothing()
+        return statement
 
 
 def _closed_error() -> StoreError:

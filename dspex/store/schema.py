@@ -149,6 +149,9 @@ reply = Table(
     Index("reply_by_study", "study"),
 )
 
+BROUGHT_TWICE = (candidate, reply, score)
+"""Tables whose rows may come again: a thread that a cancelled study left behind is answered late."""
+
 OBSOLETE_INDEXES = ("score_by_study",)
 """What earlier versions made, and rows of today may break."""
 
