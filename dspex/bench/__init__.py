@@ -9,7 +9,7 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from dspex.bench import definitions, native, overhead, routing, scoring
+from dspex.bench import definitions, native, overhead, routing, scoring, studies
 from dspex.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "overhead": overhead.run,
     "routing": routing.run,
     "scoring": scoring.run,
+    "studies": studies.run,
 }
 
 

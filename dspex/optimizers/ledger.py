@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from dspex.store import Store
+
+
+_REMEMBERED = 10_000
+"""Rows of other studies that need not be read from the store."""
 
 
 class Ledger:
@@ -38,7 +43,10 @@ class Ledger:
         self._store = store
         self._lock = threading.Lock()
         # Whoever resumes a study says that its metric is the same, whatever else changed around it.
-        mine = [replace(score, metric_key=metric_key) for score in known]
+        mine = [
+            score if score.metric_key == metric_key else replace(score, metric_key=metric_key)
+            for score in known
+        ]
         self._scores = {score.key: score for score in mine}
         # Rows of databases that knew no text keys are told apart by configuration alone.
         self._unnamed = {
@@ -94,15 +102,20 @@ class Ledger:
 
 
 class Flights:
-    """Evaluations that are under way: whoever asks for the same one waits for it."""
+    """Evaluations that are under way, or just over: whoever asks for the same one gets its row."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._flying: dict[ScoreKey, Future[Score | None]] = {}
+        self._landed: OrderedDict[ScoreKey, Score] = OrderedDict()
 
     def join(self, key: ScoreKey) -> Future[Score | None] | None:
         """Return the evaluation under way; None makes it the caller's, who must `land` it."""
         with self._lock:
+            if key in self._landed:
+                there: Future[Score | None] = Future()
+                there.set_result(self._landed[key])
+                return there
             flying = self._flying.get(key)
             if flying is None:
                 self._flying[key] = Future()
@@ -112,6 +125,10 @@ class Flights:
         """Hand the row to whoever waits; None says that there is none, and another may try."""
         with self._lock:
             flying = self._flying.pop(key)
+            if score is not None and score.error is None:
+                self._landed[key] = score
+                while len(self._landed) > _REMEMBERED:
+                    self._landed.popitem(last=False)
         flying.set_result(score)
 
 

@@ -113,8 +113,9 @@ class Store:
 
     def append_reply(self, study: str, reply: Reply) -> None:
         """Keep a model's answer, and return when it is safe: it was paid for."""
-        self._put(schema.reply, schema.reply_row(study, reply))
-        self.flush()
+        # On the caller's thread: handing it over and waiting takes longer than writing it.
+        with self._connection() as connection:
+            connection.execute(self._insertion(schema.reply), schema.reply_row(study, reply))
 
     def put_study(self, name: str, **columns: Any) -> None:
         """Begin a study's row or change columns of it."""
@@ -189,22 +190,27 @@ class Store:
 
     def scores(self, study: str) -> list[Score]:
         """Read a study's ledger."""
-        table = schema.score
-        return [schema.to_score(row) for row in self._rows(select(table).where(table.c.study == study))]
+        query = select(*schema.SCORE_COLUMNS).where(schema.score.c.study == study)
+        self.flush()
+        with self._connection() as connection:
+            return [schema.to_score(row) for row in connection.execute(query)]
 
     def shared_scores(
         self, text_key: str, metric_key: str, configuration_key: str, example_keys: Sequence[str]
     ) -> list[Score]:
         """Read what any study has paid for: rows of one program under one metric, without failures."""
         table = schema.score
-        query = select(table).where(
+        query = select(*schema.SCORE_COLUMNS).where(
             table.c.text_key == text_key,
             table.c.metric_key == metric_key,
             table.c.configuration_key == configuration_key,
             table.c.error.is_(None),
         )
         wanted = set(example_keys)
-        return [schema.to_score(row) for row in self._rows(query) if row["example_key"] in wanted]
+        self.flush()
+        with self._connection() as connection:
+            found = [schema.to_score(row) for row in connection.execute(query)]
+        return [row for row in found if row.example_key in wanted]
 
     def candidates(self, study: str) -> list[Candidate]:
         """Read what the programs of a study say, in order."""
