@@ -44,7 +44,9 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(metrics.NAMED)}; in a notebook also a function's name",
     )
     parser.add_argument(
-        "--optimizer", default="beacon", help="beacon (default), random, or one of DSPy's: simba, miprov2, gepa ..."
+        "--optimizer",
+        default="beacon",
+        help="beacon (default), random, or one of DSPy's: simba, miprov2, gepa ...",
     )
     parser.add_argument(
         "--trials", type=int, help="at most so many (default 40; DSPy's optimizers end by themselves)"
@@ -63,9 +65,7 @@ def search_options(given: argparse.Namespace) -> dict[str, Any]:
     """Return the options that `add_search_options` added, as `optimize` takes them."""
     return {
         "optimizer": given.optimizer,
-        "budget": Budget(
-            given.trials, given.seconds, given.usd, given.calls, given.tokens, given.patience
-        ),
+        "budget": Budget(given.trials, given.seconds, given.usd, given.calls, given.tokens, given.patience),
         "seed": given.seed,
         "name": given.name,
         "resume": given.resume,

@@ -74,6 +74,7 @@ def test_a_killed_study_keeps_its_finished_trials_and_goes_on(tmp_path):
     assert count(store, "trial") > len(kept)
     assert rows(store, "select state from study")[0][0] == "finished"
 
+
 TELEPROMPTER = """
 import json, sys, threading
 import dspex as dx

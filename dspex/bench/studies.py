@@ -37,7 +37,8 @@ def run() -> None:
         {
             "one evaluation: dspy.Evaluate, one thread": plain,
             "added by a study: its own evaluator, ledger and store": _best_ms(lambda: _ours(task)) - plain,
-            "added by watching DSPy: callback, metric, kept replies": _best_ms(lambda: _watched(task)) - plain,
+            "added by watching DSPy: callback, metric, kept replies": _best_ms(lambda: _watched(task))
+            - plain,
         },
         "ms",
     )

@@ -23,7 +23,7 @@ from dspy.utils.callback import BaseCallback
 from dspex.bridge import examples as examples_bridge
 from dspex.bridge import identity, quiet, replies
 from dspex.bridge.compiled.accelerate import accelerated
-from dspex.bridge.observe import Meter, Stopped, Tally, metered, tally_in_charge
+from dspex.bridge.observe import Meter, Stopped, Tally, metered, note_rollout, tally_in_charge
 from dspex.bridge.program import as_number
 from dspex.errors import DefinitionError
 from dspex.records import Candidate, Usage
@@ -79,8 +79,8 @@ class _Run(Tally):
 _bootstrapping: ContextVar[bool] = ContextVar("dspex_bootstrapping", default=False)
 
 
-class Watcher(BaseCallback):  # type: ignore[misc]  # dspy is untyped
-    """Sees what an optimizer of DSPy does, as its callback and as its metric.
+class Watcher:
+    """Sees what an optimizer of DSPy does, from its callbacks and as its metric.
 
     Parameters
     ----------
@@ -123,9 +123,9 @@ class Watcher(BaseCallback):  # type: ignore[misc]  # dspy is untyped
         self.hopeless: str | None = None
         """The error that every run ended with, if they all did."""
 
-    # ── as a callback ───────────────────────────────────────────────────────────────────────────
+    # ── from callbacks ───────────────────────────────────────────────────────────────────────────
 
-    def on_module_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
+    def module_starts(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
         """Note what a program says when it begins to run."""
         if tally_in_charge.get() is not None or not isinstance(instance, dspy.Module):
             return
@@ -135,7 +135,7 @@ class Watcher(BaseCallback):  # type: ignore[misc]  # dspy is untyped
         self._begun[call_id] = run
         tally_in_charge.set(run)
 
-    def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+    def module_ends(self, call_id: str, outputs: Any, exception: BaseException | None) -> None:
         """Keep its prediction until it is scored."""
         run = self._begun.pop(call_id, None)
         if run is None:
@@ -150,24 +150,24 @@ class Watcher(BaseCallback):  # type: ignore[misc]  # dspy is untyped
         elif isinstance(exception, Exception):
             self._failed(run, exception)
 
-    def on_compile_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:  # noqa: ARG002  # DSPy's protocol
+    def compile_starts(self, call_id: str, optimizer: Any) -> None:
         """Note that a teacher is at work."""
-        if isinstance(instance, BootstrapFewShot):
+        if isinstance(optimizer, BootstrapFewShot):
             self._compiled.add(call_id)
             _bootstrapping.set(True)
 
-    def on_compile_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:  # noqa: ARG002  # as above
+    def compile_ends(self, call_id: str) -> None:
         """Note that it no longer is."""
         if call_id in self._compiled:
             self._compiled.discard(call_id)
             _bootstrapping.set(False)
 
-    def on_evaluate_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:  # noqa: ARG002  # as above
+    def evaluation_starts(self, call_id: str, program: Any) -> None:
         """Note which program is evaluated."""
         _bootstrapping.set(False)
-        self._evaluated[call_id] = inputs["program"]
+        self._evaluated[call_id] = program
 
-    def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:  # noqa: ARG002  # as above
+    def evaluation_ends(self, call_id: str) -> None:
         """Say that its evaluation is over."""
         program = self._evaluated.pop(call_id, None)
         if isinstance(program, dspy.Module):
@@ -274,6 +274,45 @@ def _is_made_of(demo: Any, inputs: Mapping[str, Any]) -> bool:
     return bool(shared) and all(demo[name] == inputs[name] for name in shared)
 
 
+class _Around(BaseCallback):  # type: ignore[misc]  # dspy is untyped
+    """The one callback of a study: DSPy takes long to find out, for each, what it wants to hear."""
+
+    def __init__(self, meter: Meter, kept: replies.Replies, watcher: Watcher | None = None) -> None:
+        self.meter, self.kept, self.watcher = meter, kept, watcher
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:  # noqa: ARG002  # DSPy's protocol
+        self.meter.check()
+        note_rollout(instance, inputs)
+        replies.begin(self.kept, instance)
+
+    def on_lm_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:  # noqa: ARG002  # as above
+        replies.end()
+
+    def on_module_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
+        if self.watcher is not None:
+            self.watcher.module_starts(call_id, instance, inputs)
+
+    def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        if self.watcher is not None:
+            self.watcher.module_ends(call_id, outputs, exception)
+
+    def on_compile_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:  # noqa: ARG002  # as above
+        if self.watcher is not None:
+            self.watcher.compile_starts(call_id, instance)
+
+    def on_compile_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:  # noqa: ARG002  # as above
+        if self.watcher is not None:
+            self.watcher.compile_ends(call_id)
+
+    def on_evaluate_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:  # noqa: ARG002  # as above
+        if self.watcher is not None:
+            self.watcher.evaluation_starts(call_id, inputs["program"])
+
+    def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:  # noqa: ARG002  # as above
+        if self.watcher is not None:
+            self.watcher.evaluation_ends(call_id)
+
+
 # ── preparing and running ───────────────────────────────────────────────────────────────────────
 
 
@@ -289,25 +328,31 @@ def at_work(
     """Set up everything that a study needs around DSPy's own code: metered, stoppable, kept and silent."""
     quiet.install()
     with ExitStack() as stack:
-        meter = stack.enter_context(metered(stopped))
+        meter = stack.enter_context(metered(stopped, is_gated=False))
         stack.enter_context(accelerated())
+        stack.enter_context(replies.standing())
+        around = _Around(meter, replies.Replies(study, keeper, stopped))
         stack.enter_context(
             dspy.context(
                 lm=lm,
+                callbacks=[*(dspy.settings.callbacks or ()), around],
                 num_threads=threads,
                 # A failure is a data point; what ends a run is a budget, or nothing but failures.
                 max_errors=1_000_000,
                 **{quiet.SETTING: study},
             )
         )
-        stack.enter_context(replies.kept(replies.Replies(study, keeper, stopped)))
         yield meter
 
 
 @contextmanager
 def watched(watcher: Watcher) -> Iterator[None]:
-    """Let a watcher see what happens in this context."""
-    with dspy.context(callbacks=[*(dspy.settings.callbacks or ()), watcher]):
+    """Let a watcher see what happens in this context, which `at_work` has set up."""
+    callbacks = [
+        _Around(each.meter, each.kept, watcher) if isinstance(each, _Around) else each
+        for each in dspy.settings.callbacks
+    ]
+    with dspy.context(callbacks=callbacks):
         yield
 
 

@@ -10,14 +10,16 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+import dspy
 
-    import dspy
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _PLAIN = (str, int, float, bool, type(None), bytes, complex)
 _NOT_SAID = frozenset({"api_key", "api_base", "base_url", "rollout_id"})
 """Settings of a model that do not change what it would answer, or only which of its draws."""
+_NO_SHAPE = frozenset({"callbacks", "demos", "history", "simba_idx", "stage", "traces", "train"})
+"""Attributes that do not change how a module runs, or are written down elsewhere."""
 _signatures: weakref.WeakKeyDictionary[type, tuple[str, str]] = weakref.WeakKeyDictionary()
 
 
@@ -227,16 +229,31 @@ def key_of_engine(lm: dspy.BaseLM) -> str:
 def _shape(program: dspy.Module) -> str:
     """Write down the classes and plain attributes of a program and its parts."""
     parts = []
-    for name, part in program.named_sub_modules():
+    for name, part in _modules("", program, set()):
         cls = type(part)
-        plain = {
-            key: value
-            for key, value in vars(part).items()
-            if isinstance(value, _PLAIN) and not key.startswith("_") and key not in {"stage", "simba_idx"}
-        }
-        parts.append(f"{name}{cls.__module__}.{cls.__qualname__}{sorted(plain.items(), key=_name)!r}")
+        plain = [
+            (key, value)
+            for key, value in sorted(vars(part).items(), key=_name)
+            if isinstance(value, _PLAIN) and not key.startswith("_") and key not in _NO_SHAPE
+        ]
+        parts.append(f"{name}{cls.__module__}.{cls.__qualname__}{plain!r}")
         # DSPy's nearest-neighbour optimizer puts its work into the instance's own forward.
-        forward = vars(part).get("forward")
-        if getattr(forward, "__module__", "").endswith("knn_fewshot"):
+        if getattr(vars(part).get("forward"), "__module__", "").endswith("knn_fewshot"):
             parts.append(getattr(part, "dspex_key", ""))
     return "\n".join(parts)
+
+
+def _modules(name: str, module: dspy.Module, seen: set[int]) -> Iterator[tuple[str, dspy.Module]]:
+    """Walk through a program's parts; DSPy's own walk goes through every call in their histories too."""
+    if id(module) in seen:
+        return
+    seen.add(id(module))
+    yield name, module
+    for key, value in vars(module).items():
+        if isinstance(value, dspy.Module):
+            yield from _modules(f"{name}.{key}", value, seen)
+        elif key not in _NO_SHAPE and isinstance(value, list | tuple | dict):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            for index, each in items:
+                if isinstance(each, dspy.Module):
+                    yield from _modules(f"{name}.{key}[{index}]", each, seen)

@@ -105,19 +105,25 @@ class _Gate(BaseCallback):  # type: ignore[misc]  # dspy is untyped
 
     def on_lm_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:  # noqa: ARG002  # DSPy's protocol
         self._meter.check()
-        asked = {**instance.kwargs, **(inputs.get("kwargs") or {})}.get("rollout_id")
-        rollout_asked.set(int(asked or 0))
+        note_rollout(instance, inputs)
+
+
+def note_rollout(lm: dspy.BaseLM, inputs: Mapping[str, Any]) -> None:
+    """Note which draw of its request a call that begins asks for."""
+    asked = {**lm.kwargs, **(inputs.get("kwargs") or {})}.get("rollout_id")
+    rollout_asked.set(int(asked or 0))
 
 
 @contextmanager
-def metered(stop: Callable[[], bool] | None = None) -> Iterator[Meter]:
+def metered(stop: Callable[[], bool] | None = None, *, is_gated: bool = True) -> Iterator[Meter]:
     """Measure what the calls in this context take.
 
     `stop` is asked before and after each call to a model; when it says yes, the run ends with `Stopped`.
+    Without a gate it is asked only afterwards, and whoever sets this up asks before.
     """
     meter = Meter(stop, _current())
     settings: dict[str, Any] = {"usage_tracker": meter}
-    if stop is not None:
+    if stop is not None and is_gated:
         settings["callbacks"] = [*(dspy.settings.callbacks or ()), _Gate(meter)]
     with dspy.context(**settings):
         yield meter

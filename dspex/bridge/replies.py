@@ -7,6 +7,7 @@ belongs to it stands there; every other call goes on to the cache that stood the
 from __future__ import annotations
 
 import threading
+import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,7 +17,6 @@ import orjson
 from dspy.clients.cache import Cache
 from dspy.clients.call_result import CACHE_FORMAT, attributes
 from dspy.clients.legacy_outputs import plain
-from dspy.utils.callback import BaseCallback
 
 from dspex.bridge import identity
 from dspex.bridge.observe import Stopped
@@ -34,6 +34,10 @@ class Keeper(Protocol):
 
     def reply(self, key: str) -> Reply | None:
         """Return a reply that was paid for before."""
+        ...
+
+    def reply_keys(self) -> set[str]:
+        """Return the keys of every reply."""
         ...
 
     def append_reply(self, study: str, reply: Reply) -> None:
@@ -61,6 +65,7 @@ class Replies:
         self._keeper = keeper
         self._stopped = stopped
         self._known: dict[str, Mapping[str, Any]] = {}
+        self._kept = _keys_of(keeper)
         self._asked: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
 
@@ -74,7 +79,8 @@ class Replies:
                 if asked is None:
                     self._asked[key] = threading.Event()
             if asked is None:
-                kept = self._keeper.reply(key)
+                # Most calls are new: the set spares them a look into the store.
+                kept = self._keeper.reply(key) if key in self._kept else None
                 if kept is None:
                     return None
                 self._answered(key, kept.value)
@@ -90,6 +96,7 @@ class Replies:
         tokens_out = int(counted.get("completion_tokens") or counted.get("output_tokens") or 0)
         usage = Usage(1, tokens_in, tokens_out, price_of(model).cost_usd(tokens_in, tokens_out))
         self._keeper.append_reply(self._study, Reply(key, value, usage))
+        self._kept.add(key)
         self._answered(key, value)
 
     def drop(self, key: str) -> None:
@@ -105,6 +112,16 @@ class Replies:
         self.drop(key)
 
 
+_key_sets: weakref.WeakKeyDictionary[Keeper, set[str]] = weakref.WeakKeyDictionary()
+
+
+def _keys_of(keeper: Keeper) -> set[str]:
+    """Return the one set of keys that all studies of a keeper share in this process."""
+    keys = _key_sets.setdefault(keeper, set())
+    keys |= keeper.reply_keys()
+    return keys
+
+
 class _Asking:
     """A call to a model that is under way: whose it is, and the key it is kept under."""
 
@@ -117,20 +134,17 @@ class _Asking:
 _asking: ContextVar[_Asking | None] = ContextVar("dspex_asking", default=None)
 
 
-class _Marker(BaseCallback):  # type: ignore[misc]  # dspy is untyped
-    """Notes which model is being asked, for the cache to know."""
+def begin(replies: Replies, lm: dspy.BaseLM) -> None:
+    """Note that a call to a model begins, for the cache to know whose it is."""
+    _asking.set(_Asking(replies, lm))
 
-    def __init__(self, replies: Replies) -> None:
-        self._replies = replies
 
-    def on_lm_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:  # noqa: ARG002  # DSPy's protocol
-        _asking.set(_Asking(self._replies, instance))
-
-    def on_lm_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:  # noqa: ARG002  # as above
-        asking = _asking.get()
-        _asking.set(None)
-        if asking is not None and asking.key is not None:
-            asking.replies.drop(asking.key)  # an answer that was kept has gone already
+def end() -> None:
+    """Note that the call is over; an answer that was not kept will not come."""
+    asking = _asking.get()
+    _asking.set(None)
+    if asking is not None and asking.key is not None:
+        asking.replies.drop(asking.key)
 
 
 class _Switch(Cache):  # type: ignore[misc]  # dspy is untyped
@@ -187,24 +201,14 @@ _lock = threading.Lock()
 _users = 0
 
 
-@contextmanager
-def kept(replies: Replies) -> Iterator[None]:
-    """Answer the calls of this context from `replies`, and keep the others there.
-
-    Only models whose `cache` is on are answered: `cached` makes a copy of one that is.
-    """
-    with _standing(), dspy.context(callbacks=[*(dspy.settings.callbacks or ()), _Marker(replies)]):
-        yield
-
-
 def cached(lm: dspy.BaseLM) -> dspy.BaseLM:
     """Return a copy of a model whose replies DSPy looks up before it asks."""
     return lm.copy(cache=True)
 
 
 @contextmanager
-def _standing() -> Iterator[None]:
-    """Let the switch stand at `dspy.cache` while anybody needs it."""
+def standing() -> Iterator[None]:
+    """Let replies answer for calls that were told of by `begin`, while anybody needs it."""
     global _users  # noqa: PLW0603  # as global as the place it stands at
     with _lock:
         _users += 1

@@ -224,6 +224,11 @@ class Store:
             row = connection.execute(select(schema.reply).where(schema.reply.c.key == key)).first()
         return None if row is None else schema.to_reply(row._asdict())
 
+    def reply_keys(self) -> set[str]:
+        """Return the keys of every reply that was paid for."""
+        with self._connection() as connection:
+            return set(connection.execute(select(schema.reply.c.key)).scalars())
+
     def replies_usage(self, study: str) -> Usage:
         """Add up what a study paid for replies."""
         table = schema.reply
@@ -366,7 +371,6 @@ class Store:
                 _log.exception("a row of %s could not be written", rows[0][0].name)
             return False
         return True
-
 
     def _insertion(self, table: Table) -> Insert:
         """Return the statement that adds rows; what two studies may both bring is kept as the first brought it."""

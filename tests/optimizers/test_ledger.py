@@ -48,12 +48,16 @@ def test_another_studys_row_costs_nothing(store):
     """Same program, configuration, example and metric: the row comes over, its price does not."""
     Ledger("one", store, "m").add(ROW)
     two = Ledger("two", store, "m")
-    assert two.find_all("t", "c", ["e", "f"]) == {"e": Score("c", "e", 1.0, Usage(), None, *ROW.key[:1], "m", 0, "Right.", "x")}
+    assert two.find_all("t", "c", ["e", "f"]) == {
+        "e": Score("c", "e", 1.0, Usage(), None, *ROW.key[:1], "m", 0, "Right.", "x")
+    }
     assert [row.usage for row in store.scores("two")] == [Usage()]
 
 
 @pytest.mark.parametrize(
-    "asked", [("other", "m", "c"), ("t", "other", "c"), ("t", "m", "other")], ids=["text", "metric", "configuration"]
+    "asked",
+    [("other", "m", "c"), ("t", "other", "c"), ("t", "m", "other")],
+    ids=["text", "metric", "configuration"],
 )
 def test_a_row_of_anything_else_is_not_taken(store, asked):
     """Another text, metric or configuration is another evaluation."""
@@ -122,7 +126,9 @@ def test_another_metric_is_evaluated_anew():
 def test_two_optimizers_pay_once_for_what_both_try():
     """A random search of demonstrations and COPRO both score the program as it was given."""
     one = begin(optimizer="bootstrap_rs", budget=None).wait()
-    fresh = begin(optimizer=dx.optimizers.COPRO(breadth=2, depth=1), trainset=TRIAGE.dev[:20], budget=None).wait()
+    fresh = begin(
+        optimizer=dx.optimizers.COPRO(breadth=2, depth=1), trainset=TRIAGE.dev[:20], budget=None
+    ).wait()
     plain = dspy.Predict(SIGNATURE.to_dspy())
     default = [row for row in fresh._ledger.rows() if row.text_key == one._ledger.rows()[0].text_key]
     assert plain.demos == []

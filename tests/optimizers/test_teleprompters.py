@@ -122,9 +122,7 @@ def test_candidates_keep_what_they_said(runtime):
     study = begin("miprov2").wait()
     candidates = {each.key: each for each in study.candidates}
     assert len(candidates) >= 3
-    assert {each.number for each in candidates.values()} <= {
-        trial.number for trial in study.finished_trials
-    }
+    assert {each.number for each in candidates.values()} <= {trial.number for trial in study.finished_trials}
     assert any(each.n_demos for each in candidates.values())
     assert len({each.instructions["self"] for each in candidates.values()}) >= 2
     first = min(candidates.values(), key=lambda each: each.number)
@@ -336,12 +334,8 @@ def test_simba_gives_demonstrations_to_both_predictors():
     program = Two()
     program.set_lm(dx.lm("sandbox/small"))
     optimizer = optimizers.Simba(max_steps=3, bsize=8, num_candidates=3)
-    study = dx.optimize(
-        program, trainset=TRIAGE.train[:24], metric=TRIAGE.metric, optimizer=optimizer
-    ).wait()
-    assert any(
-        each.demos["first"] and each.demos["second"] for each in study.candidates
-    )
+    study = dx.optimize(program, trainset=TRIAGE.train[:24], metric=TRIAGE.metric, optimizer=optimizer).wait()
+    assert any(each.demos["first"] and each.demos["second"] for each in study.candidates)
     assert [each.lm.model for each in study.program.predictors()] == ["sandbox/small"] * 2
 
 
@@ -412,9 +406,7 @@ def test_a_model_that_always_fails_ends_the_study_at_once():
     dead = dx.sandbox.lm("small", faults=dx.sandbox.Faults(rate_limit=1.0))
     program = dspy.Predict(SIGNATURE.to_dspy())
     program.lm = dead
-    study = dx.optimize(
-        program, trainset=TRIAGE.train[:20], metric=TRIAGE.metric, optimizer=EVERY["copro"]()
-    )
+    study = dx.optimize(program, trainset=TRIAGE.train[:20], metric=TRIAGE.metric, optimizer=EVERY["copro"]())
     with pytest.raises(ExecutionError, match="RateLimit"):
         study.wait()
 
