@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import queue
 import threading
@@ -190,10 +191,7 @@ class Store:
 
     def scores(self, study: str) -> list[Score]:
         """Read a study's ledger."""
-        query = select(*schema.SCORE_COLUMNS).where(schema.score.c.study == study)
-        self.flush()
-        with self._connection() as connection:
-            return [schema.to_score(row) for row in connection.execute(query)]
+        return self._scores(select(*schema.SCORE_COLUMNS).where(schema.score.c.study == study))
 
     def shared_scores(
         self, text_key: str, metric_key: str, configuration_key: str, example_keys: Sequence[str]
@@ -207,10 +205,7 @@ class Store:
             table.c.error.is_(None),
         )
         wanted = set(example_keys)
-        self.flush()
-        with self._connection() as connection:
-            found = [schema.to_score(row) for row in connection.execute(query)]
-        return [row for row in found if row.example_key in wanted]
+        return [row for row in self._scores(query) if row.example_key in wanted]
 
     def candidates(self, study: str) -> list[Candidate]:
         """Read what the programs of a study say, in order."""
@@ -297,6 +292,11 @@ class Store:
         with self._connection() as connection:
             return [row._asdict() for row in connection.execute(query)]
 
+    def _scores(self, query: Any) -> list[Score]:
+        self.flush()
+        with self._connection() as connection, _uncollected():
+            return [schema.to_score(row) for row in connection.execute(query)]
+
     def _frame(self, query: Any) -> pd.DataFrame:
         import pandas as pd
 
@@ -379,6 +379,18 @@ class Store:
         dialect = {"sqlite": sqlite, "postgresql": postgresql}[self._engine.dialect.name]
         statement: Insert = dialect.insert(table).on_conflict_do_nothing()
         return statement
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Collect no garbage meanwhile: among very many new rows, looking for it takes as long as reading them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _closed_error() -> StoreError:

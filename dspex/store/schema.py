@@ -308,7 +308,8 @@ SCORE_COLUMNS = tuple(
 
 def to_score(row: Sequence[Any]) -> Score:
     """Read a ledger row, its columns in the order of `SCORE_COLUMNS`."""
-    return Score(*row[:3], Usage(*row[3:8]), *row[8:])
+    key, example, value, calls, tokens_in, tokens_out, cost, latency, *rest = row
+    return Score(key, example, value, Usage(calls, tokens_in, tokens_out, cost, latency), *rest)
 
 
 def to_candidate(row: Mapping[str, Any]) -> Candidate:
