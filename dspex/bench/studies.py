@@ -30,8 +30,16 @@ _ROWS_A_TRIAL = 8
 
 def run() -> None:
     """Print the figures."""
-    logging.getLogger("dspy").setLevel(logging.CRITICAL)
-    task = sandbox.task("triage")
+    log = logging.getLogger("dspy")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # it writes a line about each simulated answer that cannot be read
+    try:
+        _print(sandbox.task("triage"))
+    finally:
+        log.setLevel(level)
+
+
+def _print(task: sandbox.Task) -> None:
     plain = _best_ms(lambda: _stock(task))
     print_rows(
         {

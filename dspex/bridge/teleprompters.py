@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import random
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,6 +25,11 @@ _GIVEN = frozenset({"self", "metric", "student", "trainset", "valset", "kwargs",
 _MODELS = ("prompt_model", "task_model", "reflection_lm")
 _BOOTSTRAP = "BootstrapFewShot"
 _TOGETHER = "BetterTogether"
+_TEMPERATURES = ("temperature_for_sampling", "temperature_for_candidates")
+_USUAL_TEMPERATURE = 0.2
+_COLDEST = 2e-3
+_LARGEST_EXPONENT = 600.0
+"""Six programs' exponentials of this still add up to a float."""
 _optuna_seed: ContextVar[int | None] = ContextVar("dspex_optuna_seed", default=None)
 
 
@@ -153,6 +159,20 @@ def _adjust_simba(options: dict[str, Any], student: dspy.Module, setting: Settin
         setting.notice(f"bsize was lowered from {size} to {n}: the trainset has no more examples")
         size = n
     options["bsize"] = size
+    for name in _TEMPERATURES:
+        if options.get(name, _USUAL_TEMPERATURE) < _COLDEST:
+            setting.notice(
+                f"{name} was raised from {options[name]:g} to {_COLDEST:g}: below it SIMBA's softmax overflows"
+            )
+            options[name] = _COLDEST
+
+
+def largest_score(recipe: Recipe) -> float:
+    """Return the largest score that an optimizer can handle: SIMBA takes the exponential of score / temperature."""
+    if recipe.kind != "SIMBA":
+        return math.inf
+    coldest: float = min(recipe.options.get(name, _USUAL_TEMPERATURE) for name in _TEMPERATURES)
+    return _LARGEST_EXPONENT * max(coldest, _COLDEST)
 
 
 def _adjust_mipro(options: dict[str, Any], student: dspy.Module, setting: Setting) -> None:

@@ -13,7 +13,7 @@ from dspex.bridge import examples as examples_bridge
 from dspex.bridge import identity, teleprompters
 from dspex.bridge import program as program_bridge
 from dspex.bridge.observe import Stopped
-from dspex.errors import CancelledError, ExecutionError
+from dspex.errors import CancelledError, DataError, ExecutionError
 from dspex.native.metrics import as_gepa
 from dspex.records import Candidate, Configuration, Score, ScoreKey, Trial, TrialPhase, Usage
 
@@ -96,6 +96,7 @@ class Compiling:
         self._n_seen = self._n_paid = 0
         self._paid_for_rows = Usage()
         self._is_closed = False
+        self._refused: DataError | None = None
         self._gained_at = 0
         self._halted = threading.Event()
         self._paid_before = shop.store.replies_usage(self._what.name)
@@ -191,8 +192,9 @@ class Compiling:
                 watcher.hopeless,
                 hint="try the program on one example; is the model reachable, the key right?",
             )
-        if done.error is not None and not isinstance(done.error, Stopped):
-            raise done.error
+        failure = self._refused or done.error
+        if failure is not None and not isinstance(failure, Stopped):
+            raise failure
         self.compiled = done.program
         if self.compiled is not None and not self.reason:
             self.reason = f"{self._what.optimizer} is done"
@@ -248,6 +250,7 @@ class Compiling:
             execution_id=seen.execution_id,
         )
         is_new = self._shop.ledger.add(row)
+        self._check_score(seen.score)
         with self._lock:
             if self._is_closed:
                 return  # a thread that was left behind is answered late: the row is paid for, the trial is over
@@ -265,6 +268,16 @@ class Compiling:
             for other in list(self._tried.values()):
                 if other.is_open and self._n_seen - other.seen_at > patience:
                     self._close(other)
+
+    def _check_score(self, score: float) -> None:
+        largest = teleprompters.largest_score(self._recipe)
+        if abs(score) > largest:
+            self._refused = DataError(
+                f"{self._recipe.kind} handles scores up to {largest:g} at this temperature, the metric returned {score:g}",
+                hint="scale the metric to [0, 1], or raise the temperatures with it",
+            )
+            self._halted.set()
+            raise Stopped
 
     def _trial_of(self, seen: Seen) -> _Tried:
         said: Sequence[Said] = seen.said

@@ -35,7 +35,10 @@ def test_a_metric_is_what_it_computes():
         return metric
 
     assert key_of_function(make(3)) == key_of_function(make(3))
-    keys = [key_of_function(each) for each in (make(3), make(4), make(3, 2), short, functools.partial(short, None))]
+    keys = [
+        key_of_function(each)
+        for each in (make(3), make(4), make(3, 2), short, functools.partial(short, None))
+    ]
     assert len(set(keys)) == len(keys)
 
 
@@ -48,7 +51,11 @@ def test_what_a_metric_calls_is_part_of_it(monkeypatch):
 
 def test_ready_made_metrics_differ():
     """Each has a key of its own, and restricting one to a label gives another."""
-    made = [*metrics.NAMED.values(), metrics.exact_match.on("label"), metrics.threshold(metrics.token_f1, 0.5)]
+    made = [
+        *metrics.NAMED.values(),
+        metrics.exact_match.on("label"),
+        metrics.threshold(metrics.token_f1, 0.5),
+    ]
     assert len({key_of_function(each) for each in made}) == len(made)
 
 

@@ -90,9 +90,7 @@ def test_other_models_and_other_draws_are_asked_anew(store):
 
 def test_another_rollout_is_another_draw(store):
     """At a temperature above 0 some of ten rollouts answer differently."""
-    labels = {
-        ask(store, sandbox.lm("small"), temperature=1.0, rollout_id=each)[0][0] for each in range(10)
-    }
+    labels = {ask(store, sandbox.lm("small"), temperature=1.0, rollout_id=each)[0][0] for each in range(10)}
     assert len(labels) > 1
 
 

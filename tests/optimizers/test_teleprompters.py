@@ -346,6 +346,21 @@ def test_simba_lowers_a_batch_that_is_too_large():
     assert "bsize was lowered" in study.reason
 
 
+def test_simbas_softmax_does_not_overflow():
+    """A temperature that is too low is raised, and the study says so."""
+    optimizer = optimizers.Simba(max_steps=1, bsize=4, num_candidates=2, temperature_for_sampling=1e-6)
+    study = begin(optimizer=optimizer).wait()
+    assert study.state == "finished"
+    assert study.notices[0].startswith("temperature_for_sampling was raised from 1e-06 to 0.002")
+
+
+def test_simba_refuses_scores_that_its_softmax_cannot_take():
+    """The rule, the value and what to do, instead of weights that are not finite."""
+    study = begin("simba", metric=lambda example, prediction: 1e6)
+    with pytest.raises(ExecutionError, match="SIMBA handles scores up to 120 at this temperature"):
+        study.wait()
+
+
 @pytest.mark.parametrize("name", ["simba", "gepa", "bootstrap", "labeled", "copro"])
 def test_a_trainset_of_one_works(name):
     """One example is enough to run, though not to learn much."""

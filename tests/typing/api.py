@@ -45,6 +45,17 @@ study = dx.optimize(
     budget=dx.Budget(trials=40, usd=1.0),
 )
 assert_type(study, dx.Study)
+assert_type(
+    dx.optimize(
+        triage,
+        trainset=task.train,
+        metric=dx.metrics.exact_match,
+        optimizer=dx.optimizers.Simba(max_steps=4),
+        budget=dx.Budget(tokens=100_000, patience=5),
+        timeout_s=30,
+    ),
+    dx.Study,
+)
 assert_type(study.wait(), dx.Study)
 assert_type(study.best, Trial)
 assert_type(study.trials, pd.DataFrame)
