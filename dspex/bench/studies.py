@@ -13,6 +13,7 @@ import dspy
 from dspex import sandbox
 from dspex.bench.timing import print_rows
 from dspex.bridge import compile as compile_bridge
+from dspex.bridge.watching import Watcher
 from dspex.optimizers.evaluate import Evaluator
 from dspex.optimizers.ledger import Ledger
 from dspex.pools import make_pool
@@ -21,6 +22,8 @@ from dspex.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from dspex.bridge.watching import Seen
 
 _EXAMPLES = 300
 _ROUNDS = 5
@@ -90,12 +93,10 @@ def _watched(task: sandbox.Task) -> float:
         store = Store(str(Path(folder) / "study.db"))
         ledger = Ledger("s", store, "m")
 
-        def enter(seen: compile_bridge.Seen) -> None:
+        def enter(seen: Seen) -> None:
             ledger.add(Score("c", seen.execution_id[:16], seen.score, seen.usage, text_key=seen.text_key))
 
-        watcher = compile_bridge.Watcher(
-            task.metric, task.dev, report=enter, rest=_ignore, check=lambda: None, speaks=False
-        )
+        watcher = Watcher(task.metric, task.dev, report=enter, rest=_ignore, check=lambda: None, speaks=False)
         program, lm, _ = compile_bridge.lifted(_program(task), sandbox.lm("small"))
         evaluate = dspy.Evaluate(devset=task.dev[:_EXAMPLES], metric=watcher.metric, num_threads=1)
         with (

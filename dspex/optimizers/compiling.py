@@ -6,56 +6,32 @@ import contextvars
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dspex.bridge import compile as compile_bridge
 from dspex.bridge import examples as examples_bridge
 from dspex.bridge import identity, teleprompters
 from dspex.bridge import program as program_bridge
 from dspex.bridge.observe import Stopped
+from dspex.bridge.watching import Watcher
 from dspex.errors import CancelledError, DataError, ExecutionError
 from dspex.native.metrics import as_gepa
-from dspex.records import Candidate, Configuration, Score, ScoreKey, Trial, TrialPhase, Usage
+from dspex.optimizers.candidates import Tried, believed, configuration_of, nearest
+from dspex.records import Candidate, Score, Trial, TrialPhase, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import dspy
 
-    from dspex.bridge.compile import Seen
     from dspex.bridge.identity import Said
     from dspex.bridge.observe import Meter
+    from dspex.bridge.watching import Seen
     from dspex.optimizers.trials import Workshop
 
 _POLL_S = 0.05
-_PRIOR_EXAMPLES = 4
-"""A program seen on few examples is believed to be like the first one, as if it had been seen on so many more."""
 _FINALISTS = 2
 """Programs, beside the result and the student, that are scored on every example."""
-_SHOWN_CHARS = 160
-
-
-@dataclass
-class _Tried:
-    """A program that the optimizer has tried."""
-
-    number: int
-    candidate: Candidate
-    said: Sequence[Said]
-    phase: TrialPhase
-    began: float = field(default_factory=time.time)
-    rows: dict[ScoreKey, Score] = field(default_factory=dict)
-    paid: Usage = field(default_factory=Usage)
-    seen_at: int = 0
-    is_open: bool = True
-
-    @property
-    def scores(self) -> list[float]:
-        """The mean score of each example."""
-        by_example: dict[str, list[float]] = {}
-        for row in self.rows.values():
-            by_example.setdefault(row.example_key, []).append(row.score)
-        return [sum(each) / len(each) for _, each in sorted(by_example.items())]
 
 
 @dataclass(frozen=True)
@@ -91,7 +67,7 @@ class Compiling:
         self._what = shop.definition
         self._recipe = shop.definition.recipe
         self._lock = threading.RLock()
-        self._tried: dict[str, _Tried] = {}
+        self._tried: dict[str, Tried] = {}
         self._programs: dict[str, dspy.Module] = {}
         self._n_seen = self._n_paid = 0
         self._paid_for_rows = Usage()
@@ -126,7 +102,7 @@ class Compiling:
             student = tried.get(self.student_key)
             scores = [] if student is None else student.scores
             usual = sum(scores) / len(scores) if scores else 0.0
-            return sorted(tried, key=lambda key: -_believed(tried[key].scores, usual))
+            return sorted(tried, key=lambda key: -believed(tried[key].scores, usual))
 
     # ── running ─────────────────────────────────────────────────────────────────────────────────
 
@@ -149,7 +125,7 @@ class Compiling:
             self._compare(student, lm)
 
     def _compile(self, student: dspy.Module, lm: dspy.BaseLM) -> None:
-        watcher = compile_bridge.Watcher(
+        watcher = Watcher(
             as_gepa(self._what.metric),
             [*self._what.train, *(self._what.val or ())],
             report=self._saw,
@@ -279,7 +255,7 @@ class Compiling:
             self._halted.set()
             raise Stopped
 
-    def _trial_of(self, seen: Seen) -> _Tried:
+    def _trial_of(self, seen: Seen) -> Tried:
         said: Sequence[Said] = seen.said
         key, phase = seen.fingerprint, "search"
         if seen.is_bootstrap:
@@ -291,20 +267,22 @@ class Compiling:
             tried = self._new(key, said, "search" if phase == "search" else "bootstrap")
         return tried
 
-    def _new(self, key: str, said: Sequence[Said], phase: TrialPhase) -> _Tried:
+    def _new(self, key: str, said: Sequence[Said], phase: TrialPhase) -> Tried:
         described = compile_bridge.candidate(said, key, 0, None)
-        parent = _nearest(described, self.candidates.values())
-        number = self._shop.trials.begin(_configuration(described), key, phase, len(self._what.scored))
+        parent = nearest(described, self.candidates.values())
+        number = self._shop.trials.begin(configuration_of(described), key, phase, len(self._what.scored))
         described = compile_bridge.candidate(said, key, number, parent)
         self._shop.store.append_candidate(self._what.name, described)
         self.candidates[key] = described
-        self._tried[key] = _Tried(number, described, compile_bridge.frozen(said), phase)
+        self._tried[key] = Tried(number, described, compile_bridge.frozen(said), phase)
         return self._tried[key]
 
-    def _reopen(self, tried: _Tried) -> None:
+    def _reopen(self, tried: Tried) -> None:
         tried.is_open = True
         n_examples = len(self._what.scored)
-        self._shop.trials.begin(_configuration(tried.candidate), tried.candidate.key, tried.phase, n_examples)
+        self._shop.trials.begin(
+            configuration_of(tried.candidate), tried.candidate.key, tried.phase, n_examples
+        )
 
     def _rested(self, key: str) -> None:
         with self._lock:
@@ -319,13 +297,13 @@ class Compiling:
                 if tried.is_open:
                     self._close(tried)
 
-    def _close(self, tried: _Tried) -> None:
+    def _close(self, tried: Tried) -> None:
         """Finish a trial, for now."""
         scores, before = tried.scores, self._best_score()
         tried.is_open = False
         trial = Trial(
             number=tried.number,
-            configuration=_configuration(tried.candidate),
+            configuration=configuration_of(tried.candidate),
             configuration_key=tried.candidate.key,
             score=sum(scores) / len(scores),
             n_examples=len(scores),
@@ -391,14 +369,14 @@ class Compiling:
     def _score_finalist(self, finalist: _Finalist, lm: dspy.BaseLM, examples: Sequence[dspy.Example]) -> None:
         described = compile_bridge.candidate(finalist.said, finalist.key, 0, None)
         began = time.time()
-        number = self._shop.trials.begin(_configuration(described), finalist.key, "final", len(examples))
+        number = self._shop.trials.begin(configuration_of(described), finalist.key, "final", len(examples))
         scores, spent = self._shop.evaluator(number).evaluate(
             finalist.program, lm, self._what.default_key, examples
         )
         self._shop.trials.finish(
             Trial(
                 number=number,
-                configuration=_configuration(described),
+                configuration=configuration_of(described),
                 configuration_key=finalist.key,
                 score=sum(score.score for score in scores) / len(scores),
                 n_examples=len(scores),
@@ -441,47 +419,6 @@ class _Done:
     event: threading.Event = field(default_factory=threading.Event)
     program: dspy.Module | None = None
     error: BaseException | None = None
-
-
-def _believed(scores: Sequence[float], usual: float) -> float:
-    return (sum(scores) + _PRIOR_EXAMPLES * usual) / (len(scores) + _PRIOR_EXAMPLES)
-
-
-def _configuration(candidate: Candidate) -> Configuration:
-    """Say in a few words what a program is: its instructions and how many demonstrations it shows."""
-    texts = candidate.instructions
-    text = next(iter(texts.values()), "")
-    if len(texts) > 1:
-        text = " | ".join(f"{name}: {each}" for name, each in texts.items())
-    short = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
-    return {"instructions": short, "demos": candidate.n_demos}
-
-
-def _nearest(candidate: Candidate, earlier: Any) -> str | None:
-    """Return the earlier candidate that shares most with this one; the first of equals."""
-    return max(earlier, key=lambda each: _likeness(candidate, each), default=_NOBODY).key or None
-
-
-_NOBODY = Candidate("", 0, {}, {})
-
-
-def _likeness(one: Candidate, other: Candidate) -> float:
-    """Count shared demonstrations, and how far instructions begin alike."""
-    found = 0.0
-    for name, text in one.instructions.items():
-        theirs = other.instructions.get(name, "")
-        same = next(
-            (k for k, pair in enumerate(zip(text, theirs, strict=False)) if pair[0] != pair[1]),
-            min(len(text), len(theirs)),
-        )
-        found += 2 * same / max(len(text) + len(theirs), 1)
-        demos, others = _texts(one.demos, name), _texts(other.demos, name)
-        found += 2 * len(demos & others) / max(len(demos) + len(others), 1)
-    return found
-
-
-def _texts(demos: Mapping[str, Any], name: str) -> set[str]:
-    return {repr(sorted(demo.items())) for demo in demos.get(name, ())}
 
 
 def _last_line(error: str | None) -> str:
