@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dspex.errors import UnknownNameError
-from dspex.optimizers.beacon import Beacon
+from dspex.optimizers.tpe import Beacon
 from dspex.optimizers.random_search import RandomSearch
 
 if TYPE_CHECKING:

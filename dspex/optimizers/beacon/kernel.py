@@ -1,0 +1,150 @@
+"""How alike two configurations are expected to perform: main effects, pairs, the whole, and each one's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+    BoolArray = NDArray[np.bool_]
+
+_FAR = 1e3
+"""Distance between a number and none: nothing is shared."""
+_OWN = 4
+"""Settings beside the columns' own: level, pairs, whole, own."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What the settings are thought to be before data: means and spreads of their logarithms."""
+
+    mean: FloatArray
+    spread: FloatArray
+
+    @classmethod
+    def of(cls, is_label: BoolArray, *, smooth: bool) -> Prior:
+        """Return the usual expectations.
+
+        Parameters
+        ----------
+        smooth
+            Whether a configuration's score follows from its variables alone, as that of a mathematical
+            function does: no own effect then, and much more interaction.
+        """
+        width = len(is_label)
+        reach = np.where(is_label, 1.0, 0.5)
+        scale = np.full(width, 0.5 if smooth else 0.6)
+        rest = [1.0, 0.5, 0.8, 1e-3] if smooth else [1.5, 0.5, 0.3, 0.2]
+        spread = np.concatenate([np.full(width, 0.8), np.full(width, 0.7), [0.5, 0.8, 0.8, 0.5]])
+        return cls(np.log(np.concatenate([scale, reach, rest])), spread)
+
+
+def distances(left: FloatArray, right: FloatArray, is_label: BoolArray) -> FloatArray:
+    """Return distances per column, shape ``(n_columns, n_left, n_right)``: 0 or 1 between labels.
+
+    Two inactive values are at the same place, an active and an inactive one are far apart.
+    """
+    a, b = left.T[:, :, None], right.T[:, None, :]
+    apart = np.abs(a - b)
+    apart[is_label] = apart[is_label] != 0
+    if np.isnan(left).any() or np.isnan(right).any():
+        one, both = np.isnan(a) ^ np.isnan(b), np.isnan(a) & np.isnan(b)
+        apart = np.where(one, np.where(is_label[:, None, None], 1.0, _FAR), np.where(both, 0.0, apart))
+    return apart
+
+
+class Kernel:
+    """The covariance of configurations' abilities, for given settings.
+
+    With ``k_d`` the likeness in column ``d`` (equality of labels, Matern-5/2 of numbers) it is::
+
+        level² + sum_d s_d² k_d + pairs² * sum_{d<e} s_d² k_d s_e² k_e + whole² * prod_d k'_d + own² * [same]
+
+    where ``k'_d`` is ``k_d`` for numbers and ``exp(-reach_d)`` for two different labels.
+
+    Parameters
+    ----------
+    settings
+        Logarithms of: scale per column, reach per column, level, pairs, whole, own.
+
+    References
+    ----------
+    Duvenaud, Nickisch and Rasmussen (2011), "Additive Gaussian processes".
+    """
+
+    def __init__(self, settings: FloatArray, is_label: BoolArray) -> None:
+        self.settings, self.is_label = settings, is_label
+        width = len(is_label)
+        self.scale2 = np.exp(2 * settings[:width])
+        self.reach = np.exp(settings[width : 2 * width])
+        self.level2, self.pairs2, self.whole2, self.own2 = np.exp(2 * settings[2 * width :])
+
+    @property
+    def diagonal(self) -> float:
+        """The variance of any one configuration's ability before data."""
+        return float(
+            self.level2 + self.scale2.sum() + self.pairs2 * _pairs(self.scale2) + self.whole2 + self.own2
+        )
+
+    def between(self, left: FloatArray, right: FloatArray) -> FloatArray:
+        """Return covariances, shape ``(n_left, n_right)``."""
+        return self.from_distances(distances(left, right, self.is_label))
+
+    def from_distances(self, apart: FloatArray) -> FloatArray:
+        """Return covariances for distances that are known already."""
+        parts, whole = self._parts(apart)
+        parts *= self.scale2[:, None, None]
+        same = apart.sum(axis=0) == 0
+        total: FloatArray = (
+            self.level2 + parts.sum(axis=0) + self.pairs2 * _pairs(parts) + whole * self.whole2 + self.own2 * same
+        )
+        return total
+
+    def _parts(self, apart: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the likeness per column, and the product over columns."""
+        label, reach = self.is_label, self.reach
+        parts = np.empty_like(apart)
+        parts[label] = 1 - apart[label]
+        far = np.sqrt(5.0) * apart[~label] / reach[~label, None, None]
+        decay = np.exp(-(far.sum(axis=0) + np.tensordot(reach[label], apart[label], axes=1)))
+        growth = 1 + far + far * far / 3
+        parts[~label] = growth * np.exp(-far)
+        return parts, decay * growth.prod(axis=0)
+
+    def gradients(self, apart: FloatArray, weight: FloatArray) -> FloatArray:
+        """Return ``sum(weight * dK/dsetting)`` per setting, K being the square matrix over `apart`."""
+        width = len(self.is_label)
+        parts, whole = self._parts(apart)
+        scaled = parts * self.scale2[:, None, None]
+        total = scaled.sum(axis=0)
+        found = np.empty(len(self.settings))
+        whole_weight = weight * whole * self.whole2
+        for d in range(width):
+            # What one unit of this column's part adds, directly and through its pairs.
+            lever = weight * (1 + self.pairs2 * (total - scaled[d]))
+            found[d] = 2 * np.vdot(lever, scaled[d])
+            if self.is_label[d]:
+                found[width + d] = -self.reach[d] * np.vdot(whole_weight, apart[d])
+                continue
+            far = np.sqrt(5.0) * apart[d] / self.reach[d]
+            slope = far * far * (1 + far) / 3
+            found[width + d] = self.scale2[d] * np.vdot(lever, slope * np.exp(-far))
+            found[width + d] += np.vdot(whole_weight, slope / (1 + far + far * far / 3))
+        found[2 * width :] = [
+            2 * self.level2 * weight.sum(),
+            2 * self.pairs2 * np.vdot(weight, _pairs(scaled)),
+            2 * whole_weight.sum(),
+            2 * self.own2 * np.vdot(weight, apart.sum(axis=0) == 0),
+        ]
+        return found
+
+
+def _pairs(parts: FloatArray) -> FloatArray:
+    """Sum the products of every two of the parts."""
+    pairs: FloatArray = ((parts.sum(axis=0)) ** 2 - (parts**2).sum(axis=0)) / 2
+    return pairs
