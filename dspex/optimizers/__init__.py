@@ -5,16 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dspex.errors import UnknownNameError
-from dspex.optimizers.tpe import Beacon
+from dspex.optimizers.beacon import Beacon, Goal, Recommendation, Row, Work
+from dspex.optimizers.beacon.blackbox import Found, Smooth, maximize, minimize
 from dspex.optimizers.random_search import RandomSearch
+from dspex.optimizers.tpe import Tpe
 
 if TYPE_CHECKING:
     from dspex.optimizers.search import Search
     from dspex.variables.space import Space
 
-__all__ = ["Beacon", "RandomSearch", "search_named"]
+__all__ = [
+    "Beacon",
+    "Found",
+    "Goal",
+    "RandomSearch",
+    "Recommendation",
+    "Row",
+    "Smooth",
+    "Tpe",
+    "Work",
+    "maximize",
+    "minimize",
+    "search_named",
+]
 
-_SEARCHES: dict[str, type[Beacon | RandomSearch]] = {"beacon": Beacon, "random": RandomSearch}
+_SEARCHES: dict[str, type[Smooth | Tpe | RandomSearch]] = {
+    "beacon": Smooth,
+    "random": RandomSearch,
+    "tpe": Tpe,
+}
 
 
 def search_named(name: str, space: Space, seed: int) -> Search:

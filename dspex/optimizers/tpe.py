@@ -1,9 +1,9 @@
-"""BEACON: Bayesian optimization over mixed spaces, on Optuna's tree-structured Parzen estimator."""
+"""Bayesian optimization by Optuna: its tree-structured Parzen estimator, or its Gaussian process."""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 from optuna.distributions import (
@@ -28,7 +28,7 @@ _STARTUP_TRIALS = 8
 _PATIENCE = 20
 
 
-class Beacon:
+class Tpe:
     """Proposes where good scores are likelier than poor ones, all variables taken together.
 
     Parameters
@@ -37,6 +37,8 @@ class Beacon:
         What may vary.
     seed
         Of every draw: one seed, one sequence of proposals.
+    sampler
+        ``"gp"`` needs torch and scipy.
 
     References
     ----------
@@ -44,12 +46,11 @@ class Beacon:
     Parzen estimator: understanding its algorithm components". The sampler is Optuna's, multivariate.
     """
 
-    def __init__(self, space: Space, *, seed: int = 0) -> None:
+    def __init__(self, space: Space, *, seed: int = 0, sampler: Literal["tpe", "gp"] = "tpe") -> None:
         self._space = space
         self._rng = random.Random(seed)
         self._distributions = {name: distribution(variable) for name, variable in space.items()}
-        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS, multivariate=True)
-        self._optuna = _quiet_study(sampler)
+        self._optuna = _quiet_study(_sampler(sampler, seed))
         self._optuna.enqueue_trial(self._encoded(space.default()))
         self._asked: dict[str, optuna.trial.Trial] = {}
 
@@ -109,6 +110,12 @@ def distribution(variable: Variable) -> BaseDistribution:
             raise VariableError(
                 f"beacon cannot search a {type(variable).__name__}", hint="optimizer='random' can"
             )
+
+
+def _sampler(name: Literal["tpe", "gp"], seed: int) -> optuna.samplers.BaseSampler:
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=seed, deterministic_objective=True)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS, multivariate=True)
 
 
 def _quiet_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:

@@ -52,6 +52,14 @@ class Belief(NamedTuple):
         return self.mean + rng.standard_normal((count, len(self.mean))) @ root.T
 
 
+class Tallies(NamedTuple):
+    """Counts and plain means of some configurations, and how wide the range of scores is."""
+
+    counts: FloatArray
+    means: FloatArray
+    span: float
+
+
 class Ability:
     """Abilities of configurations and difficulties of examples, given the scores so far.
 
@@ -99,6 +107,7 @@ class Ability:
         self._difficulty_variance = np.zeros(0)
         self._pull, self._weight = np.zeros(0), np.zeros(0)
         self._dispersion = 1.0
+        self._half_root: FloatArray | None = None
 
     @property
     def n_configurations(self) -> int:
@@ -131,6 +140,7 @@ class Ability:
         """Take in a configuration, and return its number."""
         self._rows = np.vstack([self._rows, row])
         self._pending = np.append(self._pending, 0)
+        self._half_root = None
         self.abilities = np.append(self.abilities, 0.0)
         return len(self._rows) - 1
 
@@ -146,13 +156,23 @@ class Ability:
 
     def await_scores(self, configuration: int, count: int) -> None:
         """Expect `count` more scores of a configuration: its spread narrows, its mean stays."""
+        self._half_root = None
         self._pending[configuration] = max(0.0, self._pending[configuration] + count)
+
+    def tallies(self, numbers: list[int]) -> Tallies:
+        """Return counts (pending ones too) and plain means of some configurations, and the scores' span."""
+        n, who = len(self._rows), np.array(self._who, dtype=int)
+        counts = np.bincount(who, minlength=n)
+        means = np.bincount(who, self._scores, n) / np.maximum(counts, 1)
+        span = 1.0 if self.is_logit else max(self._scores) - min(self._scores) or 1.0
+        return Tallies((counts + self._pending)[numbers], means[numbers], span)
 
     # ── drawing the conclusions ─────────────────────────────────────────────────────────────────
 
     def fit(self) -> None:
         """Find the most probable abilities and difficulties under the present settings."""
         self._grow()
+        self._half_root = None
         who, what = np.array(self._who, dtype=int), np.array(self._what, dtype=int)
         n_examples = int(what.max()) + 1 if len(what) else 0
         scores = self._standardised()
@@ -248,16 +268,23 @@ class Ability:
         return across.T @ self._pull, np.sqrt(np.maximum(variance, 1e-18))
 
     def _halves(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-        self._grow()
         across = self._kernel.between(self._rows, rows)
-        n = len(self._rows)
-        if not n:
+        if not len(self._rows):
             return across, across
+        if self._half_root is None:
+            self._half_root = self._factored()
+        return across, self._half_root @ across
+
+    def _factored(self) -> FloatArray:
+        """Return what turns covariances with the known configurations into what they explain."""
+        self._grow()
+        n = len(self._rows)
         self._pull = np.append(self._pull, np.zeros(n - len(self._pull)))
-        told = np.append(self._weight, np.zeros(n - len(self._weight)))
-        root_weight = np.sqrt(told + self._pending * self._typical_weight())
+        self._weight = np.append(self._weight, np.zeros(n - len(self._weight)))
+        root_weight = np.sqrt(self._weight + self._pending * self._typical_weight())
         root = algebra(n).cholesky(np.eye(n) + root_weight[:, None] * self._matrix * root_weight)
-        return across, np.linalg.solve(root, root_weight[:, None] * across)
+        explained: FloatArray = np.linalg.inv(root) * root_weight
+        return explained
 
     def _typical_weight(self) -> float:
         """How much one more score is expected to tell."""
@@ -315,11 +342,9 @@ class _Evidence:
         self._prior, self._is_label = ability._prior, ability._is_label
         self._learns_noise = ability._learns_noise
         weight = ability._weight[chosen]
-        rest = ability._weight * ability.abilities
         pull = ability._pull[chosen]
         self._target = ability.abilities[chosen] + pull / weight
         self._apart = distances(ability.rows[chosen], ability.rows[chosen], ability._is_label)
-        del rest
         self._noise_variance = 1 / weight
         self._log_noise = ability._log_noise
         who = np.array(ability._who)

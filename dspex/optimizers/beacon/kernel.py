@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float64]
@@ -49,12 +51,14 @@ def distances(left: FloatArray, right: FloatArray, is_label: BoolArray) -> Float
 
     Two inactive values are at the same place, an active and an inactive one are far apart.
     """
-    a, b = left.T[:, :, None], right.T[:, None, :]
-    apart = np.abs(a - b)
-    apart[is_label] = apart[is_label] != 0
-    if np.isnan(left).any() or np.isnan(right).any():
-        one, both = np.isnan(a) ^ np.isnan(b), np.isnan(a) & np.isnan(b)
-        apart = np.where(one, np.where(is_label[:, None, None], 1.0, _FAR), np.where(both, 0.0, apart))
+    apart = np.empty((len(is_label), len(left), len(right)))
+    for d, label in enumerate(is_label):
+        a, b = left[:, d, None], right[None, :, d]
+        np.abs(a - b, out=apart[d]) if not label else np.not_equal(a, b, out=apart[d], casting="unsafe")
+        none_a, none_b = np.isnan(a), np.isnan(b)
+        if none_a.any() or none_b.any():
+            apart[d][none_a ^ none_b] = 1.0 if label else _FAR
+            apart[d][none_a & none_b] = 0.0
     return apart
 
 
@@ -96,48 +100,59 @@ class Kernel:
         return self.from_distances(distances(left, right, self.is_label))
 
     def from_distances(self, apart: FloatArray) -> FloatArray:
-        """Return covariances for distances that are known already."""
-        parts, whole = self._parts(apart)
-        parts *= self.scale2[:, None, None]
-        same = apart.sum(axis=0) == 0
-        total: FloatArray = (
-            self.level2 + parts.sum(axis=0) + self.pairs2 * _pairs(parts) + whole * self.whole2 + self.own2 * same
-        )
+        """Return covariances for distances that are known already, shape ``(n_columns, n_left, n_right)``."""
+        sums, squares, far = (np.zeros(apart.shape[1:]) for _ in range(3))
+        whole = np.full(apart.shape[1:], self.whole2)
+        for part, likeness, growth, away in self._parts(apart):
+            part *= likeness
+            sums += part
+            squares += part * part
+            far += away
+            if growth is not None:
+                whole *= growth
+        whole *= np.exp(-far)
+        total: FloatArray = self.level2 + sums + self.pairs2 / 2 * (sums * sums - squares) + whole
+        total[far == 0] += self.own2
         return total
 
-    def _parts(self, apart: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the likeness per column, and the product over columns."""
-        label, reach = self.is_label, self.reach
-        parts = np.empty_like(apart)
-        parts[label] = 1 - apart[label]
-        far = np.sqrt(5.0) * apart[~label] / reach[~label, None, None]
-        decay = np.exp(-(far.sum(axis=0) + np.tensordot(reach[label], apart[label], axes=1)))
-        growth = 1 + far + far * far / 3
-        parts[~label] = growth * np.exp(-far)
-        return parts, decay * growth.prod(axis=0)
+    def _parts(
+        self, apart: FloatArray
+    ) -> Iterator[tuple[FloatArray, float, FloatArray | None, FloatArray]]:
+        """Walk through the columns: likeness, its scale, and the factors ``growth * exp(-away)`` of the whole."""
+        for d, distance in enumerate(apart):
+            if self.is_label[d]:
+                yield 1 - distance, self.scale2[d], None, self.reach[d] * distance
+            else:
+                away = np.sqrt(5.0) / self.reach[d] * distance
+                growth = 1 + away + away * away / 3
+                yield growth * np.exp(-away), self.scale2[d], growth, away
 
     def gradients(self, apart: FloatArray, weight: FloatArray) -> FloatArray:
         """Return ``sum(weight * dK/dsetting)`` per setting, K being the square matrix over `apart`."""
         width = len(self.is_label)
-        parts, whole = self._parts(apart)
-        scaled = parts * self.scale2[:, None, None]
-        total = scaled.sum(axis=0)
+        columns = list(self._parts(apart))
+        scaled = [part * scale for part, scale, _, _ in columns]
+        total = np.add.reduce(scaled)
+        pairs = (total * total - np.add.reduce([part * part for part in scaled])) / 2
+        whole_weight = weight * self.whole2 * np.exp(-np.add.reduce([away for *_, away in columns]))
+        for _, _, growth, _ in columns:
+            if growth is not None:
+                whole_weight *= growth
         found = np.empty(len(self.settings))
-        whole_weight = weight * whole * self.whole2
         for d in range(width):
             # What one unit of this column's part adds, directly and through its pairs.
             lever = weight * (1 + self.pairs2 * (total - scaled[d]))
             found[d] = 2 * np.vdot(lever, scaled[d])
-            if self.is_label[d]:
+            _, _, growth, away = columns[d]
+            if growth is None:
                 found[width + d] = -self.reach[d] * np.vdot(whole_weight, apart[d])
                 continue
-            far = np.sqrt(5.0) * apart[d] / self.reach[d]
-            slope = far * far * (1 + far) / 3
-            found[width + d] = self.scale2[d] * np.vdot(lever, slope * np.exp(-far))
-            found[width + d] += np.vdot(whole_weight, slope / (1 + far + far * far / 3))
+            slope = away * away * (1 + away) / 3
+            found[width + d] = self.scale2[d] * np.vdot(lever, slope * np.exp(-away))
+            found[width + d] += np.vdot(whole_weight, slope / growth)
         found[2 * width :] = [
             2 * self.level2 * weight.sum(),
-            2 * self.pairs2 * np.vdot(weight, _pairs(scaled)),
+            2 * self.pairs2 * np.vdot(weight, pairs),
             2 * whole_weight.sum(),
             2 * self.own2 * np.vdot(weight, apart.sum(axis=0) == 0),
         ]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-Acquisition = Literal["thompson", "ei", "ucb", "pi"]
-ACQUISITIONS = ("ei", "pi", "thompson", "ucb")
+Acquisition = Literal["auto", "thompson", "ei", "ucb", "pi", "ucbe"]
+ACQUISITIONS = ("auto", "ei", "pi", "thompson", "ucb", "ucbe")
 
 _RANDOM = 400
 """Fresh random candidates per ask."""
@@ -36,6 +36,9 @@ _WALKED = 512
 _DRAWN = 200
 """Candidates that joint draws are made of: those that may well be good."""
 _CAUTION = 0.3
+_BATCH = 8
+_FIRST = 2
+"""Examples of a configuration's first batch: many are seen to be poor at once."""
 _CHEAP = 6
 """Thompson winners among which the cheaper is preferred."""
 _HOPE = 2.5
@@ -89,9 +92,12 @@ class Beacon:
     seed
         Of every draw.
     batch
-        Examples per proposal. Small ones are best: more configurations are seen for the same calls.
+        Most examples per proposal: 8, or 1 with ``"ucbe"``, if left out. A configuration's first batch has
+        2, so that many are seen to be poor for few calls.
     acquisition
-        ``"thompson"`` (top-two, on joint draws), ``"ei"``, ``"ucb"`` or ``"pi"``.
+        ``"thompson"`` (top-two, on joint draws), ``"ei"``, ``"ucb"``, ``"pi"``, or ``"ucbe"``, a bandit that
+        looks at means and counts alone; ``"auto"`` takes that one for a small pool of unrelated
+        configurations (one variable of labels), and Thompson's else.
     likelihood
         ``"logit"`` for scores in [0, 1], ``"gaussian"`` for any; ``"auto"`` looks at the scores.
     goal
@@ -128,8 +134,8 @@ class Beacon:
         *,
         examples: Sequence[str],
         seed: int = 0,
-        batch: int = 8,
-        acquisition: Acquisition = "thompson",
+        batch: int | None = None,
+        acquisition: Acquisition = "auto",
         likelihood: Likelihood = "auto",
         goal: Goal | None = None,
         cost_aware: bool = False,
@@ -138,9 +144,14 @@ class Beacon:
     ) -> None:
         if acquisition not in ACQUISITIONS:
             raise UnknownNameError.among("acquisition", acquisition, ACQUISITIONS)
-        if not examples or batch < 1:
+        if not examples or (batch is not None and batch < 1):
             raise DataError(f"examples and batch must be at least 1, got {len(examples)} and {batch}")
-        self._space, self._batch, self._acquisition = space, batch, acquisition
+        if acquisition == "auto":
+            # Where nothing tells of likeness, every configuration speaks for itself alone.
+            is_pool = len(space) == 1 and space.n_configurations <= _WALKED
+            acquisition = "ucbe" if is_pool else "thompson"
+        self._space, self._acquisition = space, acquisition
+        self._batch = batch or (1 if acquisition == "ucbe" else _BATCH)
         self._goal, self._cost_aware, self._prior = goal or Goal(), cost_aware, prior
         self._refit_every = refit_every
         self._encoder = Encoder(space)
@@ -182,7 +193,7 @@ class Beacon:
         """Set examples aside that the configuration has not seen."""
         number = self._known(configuration)
         unseen = self._unseen[number]
-        chosen = self._random.sample(unseen, min(self._batch, len(unseen)))
+        chosen = self._random.sample(unseen, self._size(number))
         self._unseen[number] = [k for k in unseen if k not in chosen]
         self._pending[number] |= set(chosen)
         self._ability.await_scores(number, len(chosen))
@@ -284,16 +295,26 @@ class Beacon:
         """Choose the largest acquisition, and again as if that one were under way, so that the next is another."""
         chosen: list[int] = []
         weights = self._weights(candidates, rows)
+        awaited: list[tuple[int, int]] = []
         for _ in range(count):
-            values = self._acquired(rows)
+            values = self._acquired(candidates, rows)
             values = (values - values.min()) / max(float(np.ptp(values)), 1e-12) * weights
             chosen.append(int(np.argmax(values)))
-            self._ability.await_scores(self._known(candidates[chosen[-1]]), self._batch)
-        for k in chosen:
-            self._ability.await_scores(self._known(candidates[k]), -self._batch)
+            number = self._known(candidates[chosen[-1]])
+            awaited.append((number, self._size(number)))
+            self._ability.await_scores(*awaited[-1])
+        for number, size in awaited:
+            self._ability.await_scores(number, -size)
         return chosen
 
-    def _acquired(self, rows: FloatArray) -> FloatArray:
+    def _size(self, number: int) -> int:
+        """Return how many examples a configuration's next batch has: few at first, many once it seems good."""
+        return min(self._batch, max(_FIRST, self._n_told[number]), len(self._unseen[number]))
+
+    def _acquired(self, candidates: list[dict[str, Scalar]], rows: FloatArray) -> FloatArray:
+        if self._acquisition == "ucbe":
+            numbers = [self._known(each) for each in candidates]
+            return acquire.upper_bound_by_count(*self._ability.tallies(numbers), rng=self._rng)
         mean, sd = self._ability.mean_sd(rows)
         if self._acquisition == "ucb":
             return acquire.upper_confidence_bound(mean, sd)
@@ -398,6 +419,8 @@ class Beacon:
         rows = self._ability.rows[numbers]
         mean, sd = self._ability.mean_sd(rows)
         values = {"quality": self._ability.score_of(mean - _CAUTION * sd, len(self._examples))[None]}
+        if self._acquisition == "ucbe":
+            values["quality"] = self._ability.tallies(list(numbers)).means[None]
         for name, model in self._costs.items():
             logs = model.score_of(model.mean_sd(rows)[0], len(self._examples))
             values[name] = np.exp(logs)[None]
