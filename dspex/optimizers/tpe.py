@@ -50,7 +50,7 @@ class Tpe:
         self._space = space
         self._rng = random.Random(seed)
         self._distributions = {name: distribution(variable) for name, variable in space.items()}
-        self._optuna = _quiet_study(_sampler(sampler, seed))
+        self._optuna = quiet_study(_sampler(sampler, seed))
         self._optuna.enqueue_trial(self._encoded(space.default()))
         self._asked: dict[str, optuna.trial.Trial] = {}
 
@@ -91,10 +91,10 @@ class Tpe:
         return decoded
 
 
-def distribution(variable: Variable) -> BaseDistribution:
-    """Say what a variable is in Optuna's terms."""
+def distribution(variable: Variable, *, steps: bool = True) -> BaseDistribution:
+    """Say what a variable is in Optuna's terms; numbers with steps as counts of steps if `steps`."""
     match variable:
-        case Float(step=None):
+        case Float() if variable.step is None or not steps:
             return FloatDistribution(variable.low, variable.high, log=variable.log)
         case Float():
             # Counting steps keeps clear of 0.1 + 0.2.
@@ -118,7 +118,7 @@ def _sampler(name: Literal["tpe", "gp"], seed: int) -> optuna.samplers.BaseSampl
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS, multivariate=True)
 
 
-def _quiet_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+def quiet_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
     """Make an in-memory study without Optuna's line about it, and leave the user's verbosity as it was."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

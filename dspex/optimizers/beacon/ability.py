@@ -267,6 +267,11 @@ class Ability:
         variance = self._kernel.diagonal - np.einsum("ij,ij->j", half, half)
         return across.T @ self._pull, np.sqrt(np.maximum(variance, 1e-18))
 
+    def effects(self, rows: FloatArray) -> dict[tuple[int, ...], FloatArray]:
+        """Return what each column, and each pair of columns, adds to the abilities of some configurations."""
+        self._half_root = self._half_root if self._half_root is not None else self._factored()
+        return {term: part.T @ self._pull for term, part in self._kernel.terms(self._rows, rows)}
+
     def _halves(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
         across = self._kernel.between(self._rows, rows)
         if not len(self._rows):

@@ -115,6 +115,15 @@ class Kernel:
         total[far == 0] += self.own2
         return total
 
+    def terms(self, left: FloatArray, right: FloatArray) -> Iterator[tuple[tuple[int, ...], FloatArray]]:
+        """Walk through the main effects and the pairs, each with its own part of the covariance."""
+        apart = distances(left, right, self.is_label)
+        scaled = [part * scale for part, scale, _, _ in self._parts(apart)]
+        for d, part in enumerate(scaled):
+            yield (d,), part
+            for e in range(d):
+                yield (e, d), self.pairs2 * scaled[e] * part
+
     def _parts(
         self, apart: FloatArray
     ) -> Iterator[tuple[FloatArray, float, FloatArray | None, FloatArray]]:

@@ -184,7 +184,8 @@ class Beacon:
         is_first = not self._default_asked
         asked = [self._work(self._space.default())] if is_first else []
         self._default_asked = True
-        self._update(n)
+        if self._acquisition != "ucbe":
+            self._update(n)
         if len(asked) < n:
             asked += [self._work(each) for each in self._chosen(n - len(asked))]
         return [work for work in asked if work.examples]
@@ -283,6 +284,7 @@ class Beacon:
         """Weigh candidates by what they cost and by what was thought of them beforehand."""
         weights = np.ones(len(candidates))
         if self._cost_aware and self._costs["cost_usd"].n_scores:
+            self._update()
             model = self._costs["cost_usd"]
             logs = model.score_of(model.mean_sd(rows)[0], len(self._examples))
             weights *= np.exp(logs.min() - logs)
@@ -381,7 +383,6 @@ class Beacon:
 
     def _best(self) -> int:
         scored = self._scored()
-        self._update()
         values = self._cautious(scored)
         missed = self._goal.missed(values)[0]
         if (missed > 0).all():
@@ -395,7 +396,6 @@ class Beacon:
     def pareto(self) -> list[dict[str, Scalar]]:
         """Return the scored configurations that no other beats in every objective, as far as is known."""
         scored = self._scored()
-        self._update()
         values = self._cautious(scored)
         kept = np.flatnonzero(self._goal.missed(values)[0] == 0)
         sides = [oriented(name, values[name][0]) for name in self._goal.objectives]
@@ -405,8 +405,23 @@ class Beacon:
         """Whether the best is better than the recommended one by more than `regret` with at most probability `delta`."""
         if not any(self._n_told):
             return False
-        chosen = int(np.argmax(self._goal.worth(self._cautious(self._scored()))))
-        return float((self._regrets(self._scored()[chosen]) > regret).mean()) < delta
+        self._update()
+        return float((self._regrets(self._best()) > regret).mean()) < delta
+
+    def importances(self) -> dict[tuple[str, ...], float]:
+        """Return which shares of the spread in ability are due to each variable and each pair, largest first.
+
+        They are the surrogate's own terms, evaluated at what it believes of fresh samples.
+        """
+        self._update()
+        rows = self._encoder.rows([self._space.sample(self._random) for _ in range(_CERTAIN)])
+        names = [column.name for column in self._encoder.columns]
+        parts = {
+            tuple(names[d] for d in term): float(np.var(mean))
+            for term, mean in self._ability.effects(rows).items()
+        }
+        total = sum(parts.values()) or 1.0
+        return dict(sorted(((k, v / total) for k, v in parts.items()), key=lambda pair: -pair[1]))
 
     def _scored(self) -> list[int]:
         scored = [k for k, count in enumerate(self._n_told) if count]
@@ -417,16 +432,21 @@ class Beacon:
     def _cautious(self, numbers: Sequence[int]) -> dict[str, FloatArray]:
         """Return what each configuration will at least show, shape ``(1, n)`` per objective."""
         rows = self._ability.rows[numbers]
-        mean, sd = self._ability.mean_sd(rows)
-        values = {"quality": self._ability.score_of(mean - _CAUTION * sd, len(self._examples))[None]}
         if self._acquisition == "ucbe":
-            values["quality"] = self._ability.tallies(list(numbers)).means[None]
+            values = {"quality": self._ability.tallies(list(numbers)).means[None]}
+        else:
+            self._update()
+            mean, sd = self._ability.mean_sd(rows)
+            values = {"quality": self._ability.score_of(mean - _CAUTION * sd, len(self._examples))[None]}
+        if self._costs:
+            self._update()
         for name, model in self._costs.items():
             logs = model.score_of(model.mean_sd(rows)[0], len(self._examples))
             values[name] = np.exp(logs)[None]
         return values
 
     def _certified(self, number: int) -> Recommendation:
+        self._update()
         regrets = self._regrets(number)
         mean, sd = self._ability.mean_sd(self._ability.rows[[number]])
         ends = self._ability.score_of(np.array([mean[0] - sd[0], mean[0], mean[0] + sd[0]]), len(self._examples))
@@ -441,7 +461,6 @@ class Beacon:
 
     def _regrets(self, number: int) -> FloatArray:
         """Draw how much quality is lost by using one configuration instead of the best candidate."""
-        self._update()
         candidates = self._candidates()
         rows = self._encoder.rows([self._configurations[number], *candidates])
         rows = rows[np.append(0, 1 + self._promising(rows[1:]))]
