@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dspex.errors import UnknownNameError
-from dspex.optimizers.beacon import Beacon
+from dspex.optimizers.beacon import Beacon, Goal, Recommendation, Row, Work
+from dspex.optimizers.beacon.blackbox import Found, Smooth, maximize, minimize
 from dspex.optimizers.random_search import RandomSearch
 from dspex.optimizers.teleprompters import (
     COPRO,
@@ -20,6 +21,7 @@ from dspex.optimizers.teleprompters import (
     MIPROv2,
     Simba,
 )
+from dspex.optimizers.tpe import Tpe
 
 if TYPE_CHECKING:
     from dspex.optimizers.search import Search
@@ -34,16 +36,29 @@ __all__ = [
     "BootstrapFewShot",
     "BootstrapFewShotWithOptuna",
     "BootstrapFewShotWithRandomSearch",
+    "Found",
+    "Goal",
     "InferRules",
     "KNNFewShot",
     "LabeledFewShot",
     "MIPROv2",
     "RandomSearch",
+    "Recommendation",
+    "Row",
     "Simba",
+    "Smooth",
+    "Tpe",
+    "Work",
+    "maximize",
+    "minimize",
     "search_named",
 ]
 
-SEARCHES: dict[str, type[Beacon | RandomSearch]] = {"beacon": Beacon, "random": RandomSearch}
+SEARCHES: dict[str, type[Smooth | Tpe | RandomSearch]] = {
+    "beacon": Smooth,
+    "random": RandomSearch,
+    "tpe": Tpe,
+}
 
 
 def search_named(name: str, space: Space, seed: int) -> Search:

@@ -1,9 +1,9 @@
-"""BEACON: Bayesian optimization over mixed spaces, on Optuna's tree-structured Parzen estimator."""
+"""Bayesian optimization by Optuna: its tree-structured Parzen estimator, or its Gaussian process."""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import optuna
 
@@ -18,7 +18,7 @@ _STARTUP_TRIALS = 8
 _PATIENCE = 20
 
 
-class Beacon:
+class Tpe:
     """Proposes where good scores are likelier than poor ones, all variables taken together.
 
     Parameters
@@ -27,6 +27,8 @@ class Beacon:
         What may vary.
     seed
         Of every draw: one seed, one sequence of proposals.
+    sampler
+        ``"gp"`` needs torch and scipy.
 
     References
     ----------
@@ -34,11 +36,10 @@ class Beacon:
     Parzen estimator: understanding its algorithm components". The sampler is Optuna's, multivariate.
     """
 
-    def __init__(self, space: Space, *, seed: int = 0) -> None:
+    def __init__(self, space: Space, *, seed: int = 0, sampler: Literal["tpe", "gp"] = "tpe") -> None:
         self._space = space
         self._rng = random.Random(seed)
-        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS, multivariate=True)
-        self._optuna = _quiet_study(sampler)
+        self._optuna = quiet_study(_sampler(sampler, seed))
         self._optuna.enqueue_trial(exchange.to_params(space, space.default()))
         self._asked: dict[str, optuna.trial.Trial] = {}
 
@@ -66,7 +67,13 @@ class Beacon:
         self._optuna.tell(self._asked[self._space.key_of(configuration)], score)
 
 
-def _quiet_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+def _sampler(name: Literal["tpe", "gp"], seed: int) -> optuna.samplers.BaseSampler:
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=seed, deterministic_objective=True)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS, multivariate=True)
+
+
+def quiet_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
     """Make an in-memory study without Optuna's line about it, and leave the user's verbosity as it was."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,0 +1,477 @@
+"""BEACON: searches configurations by small batches of examples, and says how sure it is of what it recommends."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from dspex.errors import DataError, ExecutionError, UnknownNameError
+from dspex.optimizers.beacon import acquire
+from dspex.optimizers.beacon.ability import Ability
+from dspex.optimizers.beacon.encode import Encoder
+from dspex.optimizers.beacon.goal import Goal, front, oriented
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from dspex.optimizers.beacon.ability import Likelihood
+    from dspex.records import Configuration, Value
+    from dspex.variables.space import Space
+
+    FloatArray = NDArray[np.float64]
+
+Acquisition = Literal["auto", "thompson", "ei", "ucb", "pi", "ucbe"]
+ACQUISITIONS = ("auto", "ei", "pi", "thompson", "ucb", "ucbe")
+
+_RANDOM = 400
+"""Fresh random candidates per ask."""
+_TOP = 6
+"""Leaders whose neighbours are candidates."""
+_WALKED = 512
+"""Finite spaces up to this size are candidates as a whole."""
+_DRAWN = 200
+"""Candidates that joint draws are made of: those that may well be good."""
+_CAUTION = 0.3
+_BATCH = 8
+_FIRST = 2
+"""Examples of a configuration's first batch: many are seen to be poor at once."""
+_CHEAP = 6
+"""Thompson winners among which the cheaper is preferred."""
+_HOPE = 2.5
+_FADING = 10.0
+"""How fast a prior counts less, in configurations."""
+_CERTAIN = 500
+"""Joint draws behind a certificate."""
+
+
+class Work(NamedTuple):
+    """What to evaluate next: one configuration on a few examples that it has not seen."""
+
+    configuration: dict[str, Value]
+    key: str
+    examples: tuple[str, ...]
+
+
+class Row(NamedTuple):
+    """One score, as the ledger has it; rows of earlier studies are a warm start."""
+
+    configuration: Configuration
+    example: str
+    score: float
+    cost_usd: float | None = None
+    latency_s: float | None = None
+
+
+class Recommendation(NamedTuple):
+    """The configuration to use, and how sure that is."""
+
+    configuration: dict[str, Value]
+    mean: float
+    """Expected score over all examples."""
+    sd: float
+    probability_best: float
+    """How probably it is the best of all that were considered."""
+    regret_bound: float
+    """With 95 % probability the best that was considered is not better by more than this."""
+    n_scores: int
+
+
+class Beacon:
+    """Proposes work, is told scores, and recommends; it never runs anything itself.
+
+    Parameters
+    ----------
+    space
+        What may vary.
+    examples
+        Names of the examples that score a configuration.
+    seed
+        Of every draw.
+    batch
+        Most examples per proposal: 8, or 1 with ``"ucbe"``, if left out. A configuration's first batch has
+        2, so that many are seen to be poor for few calls.
+    acquisition
+        ``"thompson"`` (top-two, on joint draws), ``"ei"``, ``"ucb"``, ``"pi"``, or ``"ucbe"``, a bandit that
+        looks at means and counts alone; ``"auto"`` takes that one for a small pool of unrelated
+        configurations (one variable of labels), and Thompson's else.
+    likelihood
+        ``"logit"`` for scores in [0, 1], ``"gaussian"`` for any; ``"auto"`` looks at the scores.
+    goal
+        What is wanted beside quality: see `Goal`.
+    cost_aware
+        Prefer the cheaper among proposals that seem equally good.
+    prior
+        How promising a configuration is thought to be, any positive number; it counts less the more is known.
+    refit_every
+        Asks between two fits of the surrogate's settings.
+
+    References
+    ----------
+    Russo (2020), top-two sampling; Rasch (1960), ability and difficulty; Hvarfner et al. (2022), "piBO:
+    augmenting acquisition functions with user beliefs".
+
+    Examples
+    --------
+    >>> from dspex.variables.base import Choice
+    >>> from dspex.variables.space import Space
+    >>> right = {"curt": 0.2, "kind": 0.9, "vague": 0.4}
+    >>> beacon, luck = (
+    ...     Beacon(Space(tone=Choice(list(right))), examples=[f"e{k}" for k in range(60)]),
+    ...     random.Random(0),
+    ... )
+    >>> for _ in range(4):
+    ...     for work in beacon.ask(3):
+    ...         tone = work.configuration["tone"]
+    ...         beacon.tell(
+    ...             Row(work.configuration, e, float(luck.random() < right[tone])) for e in work.examples
+    ...         )
+    >>> beacon.recommend().configuration
+    {'tone': 'kind'}
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        examples: Sequence[str],
+        seed: int = 0,
+        batch: int | None = None,
+        acquisition: Acquisition = "auto",
+        likelihood: Likelihood = "auto",
+        goal: Goal | None = None,
+        cost_aware: bool = False,
+        prior: Callable[[Configuration], float] | None = None,
+        refit_every: int = 12,
+    ) -> None:
+        if acquisition not in ACQUISITIONS:
+            raise UnknownNameError.among("acquisition", acquisition, ACQUISITIONS)
+        if not examples or (batch is not None and batch < 1):
+            raise DataError(f"examples and batch must be at least 1, got {len(examples)} and {batch}")
+        if acquisition == "auto":
+            # Where nothing tells of likeness, every configuration speaks for itself alone.
+            is_pool = len(space) == 1 and space.n_configurations <= _WALKED
+            acquisition = "ucbe" if is_pool else "thompson"
+        self._space, self._acquisition = space, acquisition
+        self._batch = batch or (1 if acquisition == "ucbe" else _BATCH)
+        self._goal, self._cost_aware, self._prior = goal or Goal(), cost_aware, prior
+        self._refit_every = refit_every
+        self._encoder = Encoder(space)
+        self._random, self._rng = random.Random(seed), np.random.default_rng(seed)
+        self._examples = list(dict.fromkeys(examples))
+        self._number = {name: k for k, name in enumerate(self._examples)}
+        self._index: dict[str, int] = {}
+        self._configurations: list[dict[str, Value]] = []
+        self._unseen: list[list[int]] = []
+        self._pending: list[set[int]] = []
+        is_label = self._encoder.is_label
+        self._ability = Ability(is_label, likelihood=likelihood)
+        self._costs = {
+            name: Ability(is_label, likelihood="gaussian")
+            for name in ("cost_usd", "latency_s")
+            if name in self._goal.needs or (cost_aware and name == "cost_usd")
+        }
+        self._n_told: list[int] = []
+        self._asked, self._refit_at, self._is_stale = 0, 2, True
+        self._default_asked = False
+        self._walked = self._walk()
+
+    # ── what to evaluate ────────────────────────────────────────────────────────────────────────
+
+    def ask(self, n: int = 1) -> list[Work]:
+        """Return up to `n` proposals to be evaluated in parallel; fewer, or none, when all is evaluated.
+
+        The default configuration is the first of all.
+        """
+        is_first = not self._default_asked
+        asked = [self._work(self._space.default())] if is_first else []
+        self._default_asked = True
+        if self._acquisition != "ucbe":
+            self._update(n)
+        if len(asked) < n:
+            asked += [self._work(each) for each in self._chosen(n - len(asked))]
+        return [work for work in asked if work.examples]
+
+    def _work(self, configuration: Configuration) -> Work:
+        """Set examples aside that the configuration has not seen."""
+        number = self._known(configuration)
+        unseen = self._unseen[number]
+        chosen = self._random.sample(unseen, self._size(number))
+        self._unseen[number] = [k for k in unseen if k not in chosen]
+        self._pending[number] |= set(chosen)
+        self._ability.await_scores(number, len(chosen))
+        names = tuple(self._examples[k] for k in chosen)
+        return Work(self._configurations[number], self._space.key_of(configuration), names)
+
+    def _known(self, configuration: Configuration) -> int:
+        """Return a configuration's number, a new one if it was never seen."""
+        key = self._space.key_of(configuration)
+        if key not in self._index:
+            self._index[key] = len(self._configurations)
+            self._configurations.append(dict(configuration))
+            self._unseen.append([*range(len(self._examples))])
+            self._n_told.append(0)
+            self._pending.append(set())
+            row = self._encoder.rows([configuration])[0]
+            for model in (self._ability, *self._costs.values()):
+                model.add(row)
+        return self._index[key]
+
+    def _walk(self) -> list[dict[str, Value]] | None:
+        if self._space.n_configurations > _WALKED:
+            return None
+        return list(self._space.candidates(_WALKED))
+
+    def _candidates(self) -> list[dict[str, Value]]:
+        """Gather what may be tried: everything, or what was tried, what is beside the leaders, and fresh samples."""
+        if self._walked is not None:
+            return self._walked
+        found = list(self._configurations)
+        for number in self._leaders()[:_TOP]:
+            found.extend(self._encoder.neighbours(self._configurations[number], self._random))
+        found.extend(self._space.sample(self._random) for _ in range(_RANDOM))
+        return found
+
+    def _leaders(self) -> list[int]:
+        mean, sd = self._ability.mean_sd(self._ability.rows)
+        return [int(k) for k in np.argsort(_CAUTION * sd - mean, kind="stable")]
+
+    def _is_open(self, configuration: Configuration) -> bool:
+        """Whether there are examples that a configuration has not seen."""
+        number = self._index.get(self._space.key_of(configuration))
+        return number is None or bool(self._unseen[number])
+
+    def _chosen(self, count: int) -> list[dict[str, Value]]:
+        candidates = [each for each in self._candidates() if self._is_open(each)]
+        if not candidates:
+            return []
+        rows = self._encoder.rows(candidates)
+        choose = self._by_thompson if self._acquisition == "thompson" else self._one_by_one
+        return [candidates[k] for k in choose(candidates, rows, count)]
+
+    def _by_thompson(self, candidates: list[dict[str, Value]], rows: FloatArray, count: int) -> list[int]:
+        """Choose winners of joint draws; among several winners, those cheaper or thought more promising."""
+        promising = self._promising(rows)
+        choices = _CHEAP if self._cost_aware or self._prior is not None else 1
+        worth = self._goal.worth(self._draws(rows[promising], 2 * choices * count), self._rng)
+        winners = promising[acquire.top_two(worth, choices * count, self._rng)]
+        if choices == 1:
+            return [int(k) for k in winners]
+        chosen = []
+        for group in winners.reshape(count, choices):
+            weights = self._weights([candidates[k] for k in group], rows[group])
+            chosen.append(int(self._rng.choice(group, p=weights / weights.sum())))
+        return chosen
+
+    def _promising(self, rows: FloatArray) -> NDArray[np.int_]:
+        """Keep the candidates that may well be good: joint draws of all would take most of the time."""
+        if len(rows) <= _DRAWN or self._goal.needs != ("quality",):
+            return np.arange(len(rows))
+        mean, sd = self._ability.mean_sd(rows)
+        return np.argsort(-(mean + _HOPE * sd), kind="stable")[:_DRAWN]
+
+    def _draws(self, rows: FloatArray, count: int) -> dict[str, FloatArray]:
+        """Draw everything that the goal needs."""
+        quality = self._ability.believe(rows).draws(count, self._rng)
+        if self._goal.needs != ("quality",):
+            quality = self._ability.score_of(quality, len(self._examples))
+        drawn = {"quality": quality}
+        for name, model in self._costs.items():
+            if name in self._goal.needs:
+                logs = model.believe(rows).draws(count, self._rng)
+                drawn[name] = np.exp(model.score_of(logs, len(self._examples)))
+        return drawn
+
+    def _weights(self, candidates: Sequence[Configuration], rows: FloatArray) -> FloatArray:
+        """Weigh candidates by what they cost and by what was thought of them beforehand."""
+        weights = np.ones(len(candidates))
+        if self._cost_aware and self._costs["cost_usd"].n_scores:
+            self._update()
+            model = self._costs["cost_usd"]
+            logs = model.score_of(model.mean_sd(rows)[0], len(self._examples))
+            weights *= np.exp(logs.min() - logs)
+        if self._prior is not None:
+            fading = _FADING / (1 + len(self._configurations))
+            weights *= np.array([max(self._prior(each), 1e-12) for each in candidates]) ** fading
+        return weights
+
+    def _one_by_one(self, candidates: list[dict[str, Value]], rows: FloatArray, count: int) -> list[int]:
+        """Choose the largest acquisition, and again as if that one were under way, so that the next is another."""
+        chosen: list[int] = []
+        weights = self._weights(candidates, rows)
+        awaited: list[tuple[int, int]] = []
+        for _ in range(count):
+            values = self._acquired(candidates, rows)
+            values = (values - values.min()) / max(float(np.ptp(values)), 1e-12) * weights
+            chosen.append(int(np.argmax(values)))
+            number = self._known(candidates[chosen[-1]])
+            awaited.append((number, self._size(number)))
+            self._ability.await_scores(*awaited[-1])
+        for number, size in awaited:
+            self._ability.await_scores(number, -size)
+        return chosen
+
+    def _size(self, number: int) -> int:
+        """Return how many examples a configuration's next batch has: few at first, many once it seems good."""
+        return min(self._batch, max(_FIRST, self._n_told[number]), len(self._unseen[number]))
+
+    def _acquired(self, candidates: list[dict[str, Value]], rows: FloatArray) -> FloatArray:
+        if self._acquisition == "ucbe":
+            numbers = [self._known(each) for each in candidates]
+            return acquire.upper_bound_by_count(*self._ability.tallies(numbers), rng=self._rng)
+        mean, sd = self._ability.mean_sd(rows)
+        if self._acquisition == "ucb":
+            return acquire.upper_confidence_bound(mean, sd)
+        told = self._ability.mean_sd(self._ability.rows)[0]
+        best = float(told.max()) if len(told) else 0.0
+        if self._acquisition == "pi":
+            return acquire.probability_of_improvement(mean, sd, best)
+        return acquire.expected_improvement(mean, sd, best)
+
+    # ── what came of it ─────────────────────────────────────────────────────────────────────────
+
+    def tell(self, rows: Iterable[Row]) -> None:
+        """Take in scores, whether they were asked for or come from elsewhere."""
+        for row in rows:
+            number, example = self._known(row.configuration), self._numbered(row.example)
+            self._ability.observe(number, example, row.score)
+            self._n_told[number] += 1
+            if example in self._pending[number]:
+                self._pending[number].discard(example)
+                self._ability.await_scores(number, -1)
+            elif example in self._unseen[number]:
+                self._unseen[number].remove(example)
+            for name, model in self._costs.items():
+                value = row.cost_usd if name == "cost_usd" else row.latency_s
+                if value is not None:
+                    model.observe(number, example, float(np.log(max(value, 1e-9))))
+            self._is_stale = True
+
+    def _numbered(self, example: str) -> int:
+        """Return an example's number; those of other studies get one too, and are never asked for."""
+        return self._number.setdefault(example, len(self._number))
+
+    def _update(self, asked: int = 0) -> None:
+        """Draw the conclusions from what was told, and now and then learn the settings anew."""
+        self._asked += asked
+        if not self._is_stale:
+            return
+        models = (self._ability, *self._costs.values())
+        if self._asked >= self._refit_at:
+            # The more is known, the less a dozen more rows can change the settings.
+            self._refit_at = self._asked + max(self._refit_every, self._asked // 10)
+            for model in models:
+                model.refit()
+        else:
+            for model in models:
+                model.fit()
+        self._is_stale = False
+
+    # ── what to use ─────────────────────────────────────────────────────────────────────────────
+
+    def recommend(self) -> Recommendation:
+        """Return the configuration that is best as far as is known, preferring what is known well.
+
+        Raises
+        ------
+        ExecutionError
+            If nothing was scored yet, or nothing that was scored meets the goal's bounds.
+        """
+        return self._certified(self._best())
+
+    def best(self) -> dict[str, Value]:
+        """Return what `recommend` would, without saying how sure it is: cheaper while searching."""
+        return self._configurations[self._best()]
+
+    def _best(self) -> int:
+        scored = self._scored()
+        values = self._cautious(scored)
+        missed = self._goal.missed(values)[0]
+        if (missed > 0).all():
+            nearest = self._configurations[scored[int(np.argmin(missed))]]
+            raise ExecutionError(
+                f"none of {len(scored)} configurations is known to meet {self._goal.bounds}",
+                hint=f"search on, or lower the bounds; the nearest is {nearest}",
+            )
+        return scored[int(np.argmax(self._goal.worth(values)))]
+
+    def pareto(self) -> list[dict[str, Value]]:
+        """Return the scored configurations that no other beats in every objective, as far as is known."""
+        scored = self._scored()
+        values = self._cautious(scored)
+        kept = np.flatnonzero(self._goal.missed(values)[0] == 0)
+        sides = [oriented(name, values[name][0]) for name in self._goal.objectives]
+        return [self._configurations[scored[kept[k]]] for k in front(np.stack(sides, axis=1)[kept])]
+
+    def is_settled(self, *, regret: float = 0.01, delta: float = 0.05) -> bool:
+        """Whether the best is better than the recommended one by more than `regret` with at most probability `delta`."""
+        if not any(self._n_told):
+            return False
+        self._update()
+        return float((self._regrets(self._best()) > regret).mean()) < delta
+
+    def importances(self) -> dict[tuple[str, ...], float]:
+        """Return which shares of the spread in ability are due to each variable and each pair, largest first.
+
+        They are the surrogate's own terms, evaluated at what it believes of fresh samples.
+        """
+        self._update()
+        rows = self._encoder.rows([self._space.sample(self._random) for _ in range(_CERTAIN)])
+        names = [column.name for column in self._encoder.columns]
+        parts = {
+            tuple(names[d] for d in term): float(np.var(mean))
+            for term, mean in self._ability.effects(rows).items()
+        }
+        total = sum(parts.values()) or 1.0
+        return dict(sorted(((k, v / total) for k, v in parts.items()), key=lambda pair: -pair[1]))
+
+    def _scored(self) -> list[int]:
+        scored = [k for k, count in enumerate(self._n_told) if count]
+        if not scored:
+            raise ExecutionError("nothing was scored yet", hint="tell() what asked work scored")
+        return scored
+
+    def _cautious(self, numbers: Sequence[int]) -> dict[str, FloatArray]:
+        """Return what each configuration will at least show, shape ``(1, n)`` per objective."""
+        rows = self._ability.rows[numbers]
+        if self._acquisition == "ucbe":
+            values = {"quality": self._ability.tallies(list(numbers)).means[None]}
+        else:
+            self._update()
+            mean, sd = self._ability.mean_sd(rows)
+            values = {"quality": self._ability.score_of(mean - _CAUTION * sd, len(self._examples))[None]}
+        if self._costs:
+            self._update()
+        for name, model in self._costs.items():
+            logs = model.score_of(model.mean_sd(rows)[0], len(self._examples))
+            values[name] = np.exp(logs)[None]
+        return values
+
+    def _certified(self, number: int) -> Recommendation:
+        self._update()
+        regrets = self._regrets(number)
+        mean, sd = self._ability.mean_sd(self._ability.rows[[number]])
+        ends = self._ability.score_of(
+            np.array([mean[0] - sd[0], mean[0], mean[0] + sd[0]]), len(self._examples)
+        )
+        return Recommendation(
+            configuration=self._configurations[number],
+            mean=float(ends[1]),
+            sd=float(ends[2] - ends[0]) / 2,
+            probability_best=float((regrets <= 0).mean()),
+            regret_bound=float(np.quantile(regrets, 0.95)),
+            n_scores=self._ability.n_scores,
+        )
+
+    def _regrets(self, number: int) -> FloatArray:
+        """Draw how much quality is lost by using one configuration instead of the best candidate."""
+        candidates = self._candidates()
+        rows = self._encoder.rows([self._configurations[number], *candidates])
+        rows = rows[np.append(0, 1 + self._promising(rows[1:]))]
+        draws = self._ability.believe(rows).draws(_CERTAIN, self._rng)
+        scores = self._ability.score_of(draws, len(self._examples))
+        lost: FloatArray = scores.max(axis=1) - scores[:, 0]
+        return lost
