@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 _EXAMPLES = 300
+_AXES = 2
+"""Configurations and examples; at least as many of each."""
 
 
 class World(Protocol):
@@ -30,8 +32,11 @@ class World(Protocol):
 
     space: Space
     n_examples: int
-    calls: int
-    """How many (configuration, example) pairs were paid for; each is free from then on."""
+
+    @property
+    def calls(self) -> int:
+        """How many (configuration, example) pairs were paid for; each is free from then on."""
+        ...
 
     def score(self, configuration: Configuration, examples: Sequence[int]) -> list[float]:
         """Return the scores of a configuration on some examples."""
@@ -63,7 +68,9 @@ class Simulated:
         self._effects = {name: rng.normal(0, 0.8, size) for name, size in sizes.items()}
         names = list(sizes)
         self._pairs = {
-            (a, b): rng.normal(0, 0.35, (sizes[a], sizes[b])) for k, a in enumerate(names) for b in names[k + 1 :]
+            (a, b): rng.normal(0, 0.35, (sizes[a], sizes[b]))
+            for k, a in enumerate(names)
+            for b in names[k + 1 :]
         }
         self._own = rng.normal(0, 0.25, tuple(sizes.values()))
         self._tops = {
@@ -139,7 +146,9 @@ class Simulated:
 
 def mixed(seed: int) -> Simulated:
     """Return a joint space: model, module, adapter, instruction, temperature and demos."""
-    return Simulated({"model": 4, "module": 3, "adapter": 2, "instruction": 8}, ["temperature", "demos"], seed)
+    return Simulated(
+        {"model": 4, "module": 3, "adapter": 2, "instruction": 8}, ["temperature", "demos"], seed
+    )
 
 
 def prompt(seed: int) -> Simulated:
@@ -193,17 +202,20 @@ def load(path: Path) -> FloatArray:
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}", hint="numpy.savez(path, scores=table)") from error
     table = found if isinstance(found, np.ndarray) else found[found.files[0]]
-    if table.ndim != 2 or min(table.shape) < 2 or not np.isfinite(table).all():
+    if table.ndim != _AXES or min(table.shape) < _AXES or not np.isfinite(table).all():
         raise DataError(
             f"a score matrix is a finite table of configurations by examples, got shape {table.shape}"
         )
     return np.asarray(table, dtype=float)
 
 
-def benchmark_matrix(seed: int, n_configurations: int = 40, n_examples: int = 400) -> FloatArray:
+def unstructured(seed: int, n_configurations: int = 40, n_examples: int = 400) -> FloatArray:
     """Make an unstructured table: right or wrong, by ability, difficulty and a discrimination per example."""
     rng = np.random.default_rng(seed)
     ability = rng.normal(0, 1.0, n_configurations)
     difficulty, sharpness = rng.normal(0, 1.5, n_examples), rng.lognormal(0, 0.4, n_examples)
     chance = 1 / (1 + np.exp(-sharpness * (ability[:, None] - difficulty)))
     return (rng.random(chance.shape) < chance).astype(float)
+
+
+FAMILIES = {"mixed": mixed, "prompt": prompt}

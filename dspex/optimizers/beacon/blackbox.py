@@ -56,7 +56,7 @@ class Smooth:
     Jones, Schonlau and Welch (1998), "Efficient global optimization of expensive black-box functions".
     """
 
-    def __init__(self, space: Space, *, seed: int = 0, noise: float | None = 1e-4) -> None:
+    def __init__(self, space: Space, *, seed: int = 0, noise: float | None = 1e-5) -> None:
         self._space, self._encoder = space, Encoder(space)
         self._random = random.Random(seed)
         self._ability = Ability(self._encoder.is_label, likelihood="gaussian", smooth=True, noise=noise)
@@ -95,7 +95,9 @@ class Smooth:
         best, finest = None, -np.inf
         leaders = [each for _, each in sorted(self._told, key=lambda pair: -pair[0])[:3]]
         candidates = [self._space.sample(self._random) for _ in range(_RANDOM)]
-        candidates += [self._encoder.moved(each, self._random, 0.1) for each in leaders for _ in range(_AROUND)]
+        candidates += [
+            self._encoder.moved(each, self._random, 0.1) for each in leaders for _ in range(_AROUND)
+        ]
         candidates += [near for each in leaders for near in self._encoder.neighbours(each, self._random)]
         for step in _MOVES:
             candidates = [each for each in candidates if self._space.key_of(each) not in self._seen]
@@ -106,7 +108,9 @@ class Smooth:
                     best, finest = candidates[int(order[0])], float(worth[order[0]])
                 leaders = [candidates[int(k)] for k in order[:3]]
             # The acquisition itself is climbed by ever finer steps around where it is largest.
-            candidates = [self._encoder.moved(each, self._random, step) for each in leaders for _ in range(_AROUND)]
+            candidates = [
+                self._encoder.moved(each, self._random, step) for each in leaders for _ in range(_AROUND)
+            ]
         return best if best is not None else unseen(self._space, set(self._seen), self._random)
 
     def _worth(self, candidates: list[dict[str, Scalar]]) -> FloatArray:
@@ -154,7 +158,7 @@ def maximize(
     --------
     >>> from dspex.variables.base import Float
     >>> from dspex.variables.space import Space
-    >>> found = maximize(lambda at: -(at["x"] - 0.3) ** 2, Space(x=Float(0.0, 1.0)), trials=15)
+    >>> found = maximize(lambda at: -((at["x"] - 0.3) ** 2), Space(x=Float(0.0, 1.0)), trials=15)
     >>> round(found.configuration["x"], 2)
     0.3
     """
@@ -162,7 +166,11 @@ def maximize(
     done: list[tuple[dict[str, Scalar], float]] = []
     while len(done) < trials and (configuration := search.ask()) is not None:
         value = function(configuration)
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)) or not np.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float, np.floating))
+            or not np.isfinite(value)
+        ):
             raise DataError(f"the function must return a finite number, got {value!r} at {configuration}")
         done.append((configuration, float(value)))
         search.tell(configuration, float(value))

@@ -77,7 +77,9 @@ class Encoder:
                 continue
             if kind == "label":
                 others = [label for label in self._labels[name] if label != configuration[name]]
-                values: list[Scalar] = [*others] if len(others) <= _MOST_LABELS else rng.sample(others, _MOST_LABELS)
+                values: list[Scalar] = (
+                    [*others] if len(others) <= _MOST_LABELS else rng.sample(others, _MOST_LABELS)
+                )
             else:
                 here = self._code(name, configuration)
                 values = [_at(self._space[name], here + rng.gauss(0.0, step)) for step in _STEPS]
@@ -135,5 +137,7 @@ def _at(variable: Variable, share: float) -> float:
         last = (variable.high - variable.low) // variable.step
         return variable.low + min(last, round((value - variable.low) / variable.step)) * variable.step
     if variable.step is not None:
-        return variable.at_step(min(int(variable.n_values) - 1, round((value - variable.low) / variable.step)))
+        return variable.at_step(
+            min(int(variable.n_values) - 1, round((value - variable.low) / variable.step))
+        )
     return value
