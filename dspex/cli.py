@@ -105,6 +105,10 @@ def _parser() -> Parser:
     bench.add_argument(
         "names", nargs="*", metavar="NAME", help="overhead, routing, scoring; all of them if left out"
     )
+    bench.add_argument("--seeds", type=int, metavar="N", help="of the benchmark optimizers (default 20)")
+    bench.add_argument(
+        "--matrix", type=Path, metavar="FILE", help="scores for optimizers: .npz, configurations by examples"
+    )
     bench.set_defaults(run=_bench)
 
     execute = commands.add_parser("execute", help="run a task the way that is believed to pay")
@@ -259,7 +263,8 @@ def _examples(path: Path) -> list[dict[str, Any]]:
 def _bench(given: argparse.Namespace) -> None:
     from dspex import bench
 
-    bench.run(given.names)
+    options = {"seeds": given.seeds, "matrix": given.matrix}
+    bench.run(given.names, **{name: value for name, value in options.items() if value is not None})
 
 
 def _looking_back() -> Runtime:

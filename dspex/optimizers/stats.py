@@ -190,7 +190,8 @@ class Sequential:
 class Corrected(NamedTuple):
     """The best of several, and what it will probably score, which is less than it did."""
 
-    index: int
+    row: int
+    """Which of the rows it is."""
     observed: float
     corrected: float
     optimism: float
@@ -215,7 +216,7 @@ def best_corrected(scores: ArrayLike, *, seed: int = 0) -> Corrected:
     --------
     >>> luck = np.random.default_rng(0).random((50, 40)) < 0.5
     >>> found = best_corrected(luck)
-    >>> found.observed > 0.6, abs(found.corrected - 0.5) < 0.05
+    >>> found.observed > 0.65, found.corrected < 0.58
     (True, True)
     """
     table = np.asarray(scores, dtype=float)

@@ -75,7 +75,7 @@ def test_beacon_is_nearer_to_the_known_optimum_than_random_search():
     assert beacon < 0.7 * uniform
 
 
-@pytest.mark.parametrize("make", (Smooth, Tpe))
+@pytest.mark.parametrize("make", [Smooth, Tpe])
 def test_every_kind_of_variable_is_searched(make):
     """Steps, log scales, truth values and labels all come back as the space wants them."""
     space = dx.Space(

@@ -62,14 +62,14 @@ def hartmann6() -> Function:
         x = np.array([_number(at[f"x{d}"]) for d in range(6)])
         return float(_ALPHA @ np.exp(-(_A * (x - _P) ** 2).sum(axis=1))) - _HARTMANN_BEST
 
-    return Function(Space(**{f"x{d}": Float(0.0, 1.0) for d in range(6)}), value)
+    return Function(Space({f"x{d}": Float(0.0, 1.0) for d in range(6)}), value)
 
 
 def ackley_mixed() -> Function:
     """Return Ackley's function of three labels, a whole number and three numbers."""
     labels = {f"label{d}": Choice(["a", "b", "c", "d", "e"]) for d in range(3)}
     numbers = {f"x{d}": Float(-1.0, 1.0, default=0.9) for d in range(3)}
-    space = Space(**labels, size=Int(0, 10), **numbers)
+    space = Space({**labels, "size": Int(0, 10), **numbers})
 
     def value(at: Configuration) -> float:
         codes = [_LEVELS["abcde".index(str(at[f"label{d}"]))] for d in range(3)]

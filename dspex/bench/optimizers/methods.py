@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import optuna
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dspex.bench.optimizers.worlds import World
     from dspex.records import Configuration, Value
 
-    Method = Callable[[World, int], Iterator[Configuration]]
+Method: TypeAlias = "Callable[[World, int], Iterator[Configuration]]"
 
 _MINIBATCH = 35
 _FULL_EVERY = 5
@@ -25,9 +25,18 @@ _PARALLEL = 8
 
 
 def beacon(world: World, seed: int) -> Iterator[Configuration]:
-    """Search with BEACON, eight proposals of eight examples at a time."""
+    """Search with BEACON, eight proposals at a time."""
+    return _beacon(world, seed, _PARALLEL)
+
+
+def beacon_alone(world: World, seed: int) -> Iterator[Configuration]:
+    """Search with BEACON, one proposal at a time, as bandits do."""
+    return _beacon(world, seed, 1)
+
+
+def _beacon(world: World, seed: int, parallel: int) -> Iterator[Configuration]:
     search = Beacon(world.space, examples=[str(k) for k in range(world.n_examples)], seed=seed)
-    while works := search.ask(_PARALLEL):
+    while works := search.ask(parallel):
         for work in works:
             scores = world.score(work.configuration, [int(k) for k in work.examples])
             search.tell(Row(work.configuration, k, s) for k, s in zip(work.examples, scores, strict=True))
@@ -199,3 +208,28 @@ def ucbe(world: World, seed: int) -> Iterator[Configuration]:
 
 def _mean(world: World, configuration: Configuration, examples: Any) -> float:
     return float(np.mean(world.score(configuration, list(examples))))
+
+
+class Named(NamedTuple):
+    """A method under the name it has in tables."""
+
+    title: str
+    run: Method
+    needs_torch: bool = False
+    is_for_pools: bool = False
+    """Whether it needs a finite space."""
+
+
+METHODS = {
+    "beacon": Named("BEACON, 8 at a time", beacon),
+    "beacon-1": Named("BEACON, one at a time", beacon_alone, is_for_pools=True),
+    "ucbe": Named("UCB-E", ucbe, is_for_pools=True),
+    "gp-minibatch": Named("Optuna GP, minibatches", gp_minibatch, needs_torch=True),
+    "gp-full": Named("Optuna GP, full", gp_full, needs_torch=True),
+    "tpe-minibatch": Named("Optuna TPE, minibatches", tpe_minibatch),
+    "tpe-full": Named("Optuna TPE, full", tpe_full),
+    "mipro": Named("MIPROv2's scheme", mipro),
+    "halving": Named("successive halving", halving),
+    "bohb": Named("BOHB (TPE + Hyperband)", bohb),
+    "random": Named("random, full", uniform),
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 _EXAMPLES = 300
+_AXES = 2
+"""Configurations and examples; at least as many of each."""
 
 
 class World(Protocol):
@@ -30,8 +32,11 @@ class World(Protocol):
 
     space: Space
     n_examples: int
-    calls: int
-    """How many (configuration, example) pairs were paid for; each is free from then on."""
+
+    @property
+    def calls(self) -> int:
+        """How many (configuration, example) pairs were paid for; each is free from then on."""
+        ...
 
     def score(self, configuration: Configuration, examples: Sequence[int]) -> list[float]:
         """Return the scores of a configuration on some examples."""
@@ -89,7 +94,7 @@ class Simulated:
         numbers: dict[str, Float | Int] = {name: Float(0.0, 1.0) for name in self._tops if name != "demos"}
         if "demos" in self._tops:
             numbers["demos"] = Int(0, 8)
-        return Space(**labels, **numbers)
+        return Space({**labels, **numbers})
 
     def score(self, configuration: Configuration, examples: Sequence[int]) -> list[float]:
         """Return right or wrong per example."""
@@ -109,13 +114,13 @@ class Simulated:
         return max(0.0, self._best - self._expected(self._ability(configuration)))
 
     def _ability(self, configuration: Configuration) -> float:
-        labels = {name: int(configuration[name] or 0) for name in self._sizes}
+        labels = {name: _code(configuration[name]) for name in self._sizes}
         total = self._level + sum(self._effects[name][k] for name, k in labels.items())
         total += sum(table[labels[a], labels[b]] for (a, b), table in self._pairs.items())
         total += self._own[tuple(labels.values())]
         first = next(iter(labels.values()))
         for name, (top, height, shifts) in self._tops.items():
-            value = float(configuration[name] or 0) / (8 if name == "demos" else 1)
+            value = _number(configuration[name]) / (8 if name == "demos" else 1)
             total -= height * (value - top - shifts[first]) ** 2 / 0.15
         return float(total)
 
@@ -175,13 +180,21 @@ class Matrix:
 
     def score(self, configuration: Configuration, examples: Sequence[int]) -> list[float]:
         """Look scores up."""
-        row = int(configuration["configuration"] or 0)
+        row = _code(configuration["configuration"])
         self._told.update((row, k) for k in examples)
         return [float(self.scores[row, k]) for k in examples]
 
     def regret(self, configuration: Configuration) -> float:
         """Return how far a configuration's mean is below the best mean."""
-        return float(self._means.max() - self._means[int(configuration["configuration"] or 0)])
+        return float(self._means.max() - self._means[_code(configuration["configuration"])])
+
+
+def _code(value: Any) -> int:
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    return float(value)
 
 
 def load(path: Path) -> FloatArray:
@@ -197,17 +210,20 @@ def load(path: Path) -> FloatArray:
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}", hint="numpy.savez(path, scores=table)") from error
     table = found if isinstance(found, np.ndarray) else found[found.files[0]]
-    if table.ndim != 2 or min(table.shape) < 2 or not np.isfinite(table).all():
+    if table.ndim != _AXES or min(table.shape) < _AXES or not np.isfinite(table).all():
         raise DataError(
             f"a score matrix is a finite table of configurations by examples, got shape {table.shape}"
         )
     return np.asarray(table, dtype=float)
 
 
-def benchmark_matrix(seed: int, n_configurations: int = 40, n_examples: int = 400) -> FloatArray:
+def unstructured(seed: int, n_configurations: int = 40, n_examples: int = 400) -> FloatArray:
     """Make an unstructured table: right or wrong, by ability, difficulty and a discrimination per example."""
     rng = np.random.default_rng(seed)
     ability = rng.normal(0, 1.0, n_configurations)
     difficulty, sharpness = rng.normal(0, 1.5, n_examples), rng.lognormal(0, 0.4, n_examples)
     chance = 1 / (1 + np.exp(-sharpness * (ability[:, None] - difficulty)))
     return (rng.random(chance.shape) < chance).astype(float)
+
+
+FAMILIES = {"mixed": mixed, "prompt": prompt}

@@ -15,7 +15,8 @@ import numpy as np
 
 from dspex.errors import DataError
 from dspex.optimizers.beacon.algebra import algebra
-from dspex.optimizers.beacon.kernel import Kernel, Prior, distances
+from dspex.optimizers.beacon.evidence import Evidence, Within
+from dspex.optimizers.beacon.kernel import Kernel, Prior
 from dspex.optimizers.beacon.newton import minimum
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Ability:
         self._likelihood = likelihood
         self._fixed_noise = noise
         self._prior = Prior.of(is_label, smooth=smooth)
-        self._log_noise = np.log(0.3 if noise is None else noise)
+        self._log_noise = float(np.log(0.3 if noise is None else noise))
         self._kernel = Kernel(self._prior.mean.copy(), is_label)
         self._difficulty_spread = _DIFFICULTY_SPREAD
         self._rows = np.empty((0, len(is_label)))
@@ -232,11 +233,12 @@ class Ability:
         n = len(self._rows)
         pull, weight = self._pulls(who, what, scores)
         slope = np.bincount(who, pull, n)
-        self._weight = np.bincount(who, weight, n)
+        self._weight = np.bincount(who, weight, n).astype(float)
         target = self._weight * self.abilities + slope
         root_weight = np.sqrt(self._weight)
         inverse, _ = algebra(n).inverse(np.eye(n) + root_weight[:, None] * self._matrix * root_weight)
-        self._pull = target - root_weight * (inverse @ (root_weight * (self._matrix @ target)))
+        # What has no score yet has no weight, and pulls at nothing.
+        self._pull = root_weight * (inverse @ (target / np.where(root_weight > 0, root_weight, 1.0)))
         self.abilities = self._matrix @ self._pull
 
     def _measure_dispersion(self, who: NDArray[np.int_], what: NDArray[np.int_], scores: FloatArray) -> None:
@@ -282,8 +284,7 @@ class Ability:
         self._weight = np.append(self._weight, np.zeros(n - len(self._weight)))
         root_weight = np.sqrt(self._weight + self._pending * self._typical_weight())
         root = algebra(n).cholesky(np.eye(n) + root_weight[:, None] * self._matrix * root_weight)
-        explained: FloatArray = np.linalg.inv(root) * root_weight
-        return explained
+        return np.asarray(np.linalg.inv(root) * root_weight)
 
     def _typical_weight(self) -> float:
         """How much one more score is expected to tell."""
@@ -295,7 +296,8 @@ class Ability:
         """Translate abilities into expected scores over `n_examples` examples, seen or not."""
         if not self.is_logit:
             shift = self.difficulties.mean() if len(self.difficulties) else 0.0
-            return (abilities - shift) * self.spread + self.mean
+            centred: FloatArray = abilities - shift
+            return centred * self.spread + self.mean
         variance = np.append(self._difficulty_variance, self._difficulty_spread**2)
         softened = np.sqrt(1 + np.pi / 8 * variance[: len(self.difficulties) + 1])
         if len(variance) <= len(self.difficulties):
@@ -305,7 +307,8 @@ class Ability:
         if share.sum() == 0:
             share[-1] = 1
         curve = _sigmoid((_GRID[:, None] - each) / softened) @ (share / share.sum())
-        return np.interp(abilities, _GRID, curve)
+        at: FloatArray = np.interp(abilities, _GRID, curve)
+        return at
 
     # ── learning the settings ───────────────────────────────────────────────────────────────────
 
@@ -319,11 +322,18 @@ class Ability:
         self.fit()
         chosen = np.argsort(-self._weight, kind="stable")[:_MOST_REFIT]
         chosen = chosen[self._weight[chosen] > 0]
-        found = minimum(
-            _Evidence(self, chosen), np.append(self._kernel.settings, self._log_noise), iterations
+        evidence = Evidence(
+            prior=self._prior,
+            is_label=self._is_label,
+            rows=self._rows[chosen],
+            targets=self.abilities[chosen] + self._pull[chosen] / self._weight[chosen],
+            noise_variances=1 / self._weight[chosen],
+            within=self._within(chosen) if self._learns_noise else None,
+            log_noise=self._log_noise,
         )
+        found = minimum(evidence, np.append(self._kernel.settings, self._log_noise), iterations)
         if self._learns_noise:
-            self._log_noise = found[-1]
+            self._log_noise = float(found[-1])
         self._kernel = Kernel(found[:-1], self._is_label)
         self._matrix = np.empty((0, 0))
         if len(self.difficulties) > 1 and not self.is_logit:
@@ -331,53 +341,19 @@ class Ability:
             self._difficulty_spread = float(np.clip(np.sqrt(seen.mean()), 0.05, 3.0))
         self.fit()
 
+    def _within(self, chosen: NDArray[np.int_]) -> Within:
+        """Measure how far the scores of one configuration lie apart, difficulties taken off."""
+        who, what = np.array(self._who, dtype=int), np.array(self._what, dtype=int)
+        n = len(self._rows)
+        values = self._standardised() + self.difficulties[what]
+        centre = np.bincount(who, values, n) / np.maximum(np.bincount(who, minlength=n), 1)
+        inside = np.isin(who, chosen)
+        squares = float(((values - centre[who])[inside] ** 2).sum())
+        return Within(squares, int(inside.sum()) - len(chosen))
+
     @property
     def _learns_noise(self) -> bool:
         return self._fixed_noise is None and not self.is_logit
-
-
-class _Evidence:
-    """Minus the logarithm of how probable settings are, with its gradient."""
-
-    def __init__(self, ability: Ability, chosen: NDArray[np.int_]) -> None:
-        self._prior, self._is_label = ability._prior, ability._is_label
-        self._learns_noise = ability._learns_noise
-        weight = ability._weight[chosen]
-        pull = ability._pull[chosen]
-        self._target = ability.abilities[chosen] + pull / weight
-        self._apart = distances(ability.rows[chosen], ability.rows[chosen], ability._is_label)
-        self._noise_variance = 1 / weight
-        self._log_noise = ability._log_noise
-        who = np.array(ability._who)
-        inside = np.isin(who, chosen)
-        n = ability.n_configurations
-        counts = np.maximum(np.bincount(who, minlength=n), 1)
-        values = ability._standardised() + ability.difficulties[np.array(ability._what)]
-        centre = np.bincount(who, values, n) / counts
-        self._within = float(((values - centre[who])[inside] ** 2).sum())
-        self._spare = int(inside.sum()) - len(chosen)
-
-    def __call__(self, settings: FloatArray) -> tuple[float, FloatArray]:
-        kernel = Kernel(settings[:-1], self._is_label)
-        n = len(self._target)
-        stretch = np.exp(2 * (settings[-1] - self._log_noise)) if self._learns_noise else 1.0
-        noise = self._noise_variance * stretch
-        matrix = kernel.from_distances(self._apart)
-        inverse, log_determinant = algebra(n).inverse(matrix + np.diag(noise))
-        pull = inverse @ self._target
-        value = 0.5 * float(self._target @ pull) + 0.5 * log_determinant
-        lever = 0.5 * (np.outer(pull, pull) - inverse)
-        gradient = np.append(-kernel.gradients(self._apart, lever), 0.0)
-        off = (settings[:-1] - self._prior.mean) / self._prior.spread
-        value += 0.5 * float(off @ off)
-        gradient[:-1] += off / self._prior.spread
-        if self._learns_noise:
-            precision = np.exp(-2 * settings[-1])
-            value += self._spare * settings[-1] + 0.5 * self._within * precision
-            value += 0.5 * (settings[-1] + 1.5) ** 2 / 2
-            gradient[-1] = -2 * float(np.diag(lever) @ noise) + self._spare - self._within * precision
-            gradient[-1] += (settings[-1] + 1.5) / 2
-        return value, gradient
 
 
 def _sigmoid(x: FloatArray) -> FloatArray:

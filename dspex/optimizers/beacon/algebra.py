@@ -41,7 +41,8 @@ class Numpy:
 
     def cholesky(self, matrix: FloatArray) -> FloatArray:
         """Return the lower triangular root."""
-        return _rising(np.linalg.cholesky, matrix, np.linalg.LinAlgError)
+        root: FloatArray = _rising(np.linalg.cholesky, matrix, np.linalg.LinAlgError)
+        return root
 
     def inverse(self, matrix: FloatArray) -> tuple[FloatArray, float]:
         """Return the inverse, and the logarithm of the determinant."""

@@ -56,7 +56,7 @@ class Smooth:
     Jones, Schonlau and Welch (1998), "Efficient global optimization of expensive black-box functions".
     """
 
-    def __init__(self, space: Space, *, seed: int = 0, noise: float | None = 1e-4) -> None:
+    def __init__(self, space: Space, *, seed: int = 0, noise: float | None = 1e-5) -> None:
         self._space, self._encoder = space, Encoder(space)
         self._random = random.Random(seed)
         self._ability = Ability(self._encoder.is_label, likelihood="gaussian", smooth=True, noise=noise)

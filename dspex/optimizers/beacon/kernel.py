@@ -41,7 +41,7 @@ class Prior:
         width = len(is_label)
         reach = np.where(is_label, 1.0, 0.5)
         scale = np.full(width, 0.5 if smooth else 0.6)
-        rest = [1.0, 0.5, 0.8, 1e-3] if smooth else [1.5, 0.5, 0.3, 0.2]
+        rest = [1.0, 0.5, 0.8, 1e-5] if smooth else [1.5, 0.5, 0.3, 0.2]
         spread = np.concatenate([np.full(width, 0.8), np.full(width, 0.7), [0.5, 0.8, 0.8, 0.5]])
         return cls(np.log(np.concatenate([scale, reach, rest])), spread)
 
@@ -103,8 +103,8 @@ class Kernel:
         """Return covariances for distances that are known already, shape ``(n_columns, n_left, n_right)``."""
         sums, squares, far = (np.zeros(apart.shape[1:]) for _ in range(3))
         whole = np.full(apart.shape[1:], self.whole2)
-        for part, likeness, growth, away in self._parts(apart):
-            part *= likeness
+        for likeness, scale2, growth, away in self._parts(apart):
+            part = scale2 * likeness
             sums += part
             squares += part * part
             far += away

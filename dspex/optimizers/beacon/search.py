@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from dspex.optimizers.beacon import acquire
 from dspex.optimizers.beacon.ability import Ability
 from dspex.optimizers.beacon.encode import Encoder
 from dspex.optimizers.beacon.goal import Goal, front, oriented
+from dspex.optimizers.beacon.register import Register
+from dspex.optimizers.beacon.work import Recommendation, Row, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -46,38 +48,6 @@ _FADING = 10.0
 """How fast a prior counts less, in configurations."""
 _CERTAIN = 500
 """Joint draws behind a certificate."""
-
-
-class Work(NamedTuple):
-    """What to evaluate next: one configuration on a few examples that it has not seen."""
-
-    configuration: dict[str, Value]
-    key: str
-    examples: tuple[str, ...]
-
-
-class Row(NamedTuple):
-    """One score, as the ledger has it; rows of earlier studies are a warm start."""
-
-    configuration: Configuration
-    example: str
-    score: float
-    cost_usd: float | None = None
-    latency_s: float | None = None
-
-
-class Recommendation(NamedTuple):
-    """The configuration to use, and how sure that is."""
-
-    configuration: dict[str, Value]
-    mean: float
-    """Expected score over all examples."""
-    sd: float
-    probability_best: float
-    """How probably it is the best of all that were considered."""
-    regret_bound: float
-    """With 95 % probability the best that was considered is not better by more than this."""
-    n_scores: int
 
 
 class Beacon:
@@ -154,19 +124,20 @@ class Beacon:
         if acquisition == "auto":
             # Where nothing tells of likeness, every configuration speaks for itself alone.
             is_pool = len(space) == 1 and space.n_configurations <= _WALKED
-            acquisition = "ucbe" if is_pool else "thompson"
+            is_plain = goal in {None, Goal()} and not cost_aware and prior is None
+            acquisition = "ucbe" if is_pool and is_plain else "thompson"
+        if acquisition != "thompson" and goal not in {None, Goal()}:
+            raise DataError(
+                f"{acquisition!r} knows quality alone, got {goal}",
+                hint="acquisition='thompson' serves any goal",
+            )
         self._space, self._acquisition = space, acquisition
         self._batch = batch or (1 if acquisition == "ucbe" else _BATCH)
         self._goal, self._cost_aware, self._prior = goal or Goal(), cost_aware, prior
         self._refit_every = refit_every
         self._encoder = Encoder(space)
         self._random, self._rng = random.Random(seed), np.random.default_rng(seed)
-        self._examples = list(dict.fromkeys(examples))
-        self._number = {name: k for k, name in enumerate(self._examples)}
-        self._index: dict[str, int] = {}
-        self._configurations: list[dict[str, Value]] = []
-        self._unseen: list[list[int]] = []
-        self._pending: list[set[int]] = []
+        self._register = Register(space, examples)
         is_label = self._encoder.is_label
         self._ability = Ability(is_label, likelihood=likelihood)
         self._costs = {
@@ -174,7 +145,6 @@ class Beacon:
             for name in ("cost_usd", "latency_s")
             if name in self._goal.needs or (cost_aware and name == "cost_usd")
         }
-        self._n_told: list[int] = []
         self._asked, self._refit_at, self._is_stale = 0, 2, True
         self._default_asked = False
         self._walked = self._walk()
@@ -198,27 +168,18 @@ class Beacon:
     def _work(self, configuration: Configuration) -> Work:
         """Set examples aside that the configuration has not seen."""
         number = self._known(configuration)
-        unseen = self._unseen[number]
-        chosen = self._random.sample(unseen, self._size(number))
-        self._unseen[number] = [k for k in unseen if k not in chosen]
-        self._pending[number] |= set(chosen)
-        self._ability.await_scores(number, len(chosen))
-        names = tuple(self._examples[k] for k in chosen)
-        return Work(self._configurations[number], self._space.key_of(configuration), names)
+        examples = self._register.set_aside(number, self._size(number), self._random)
+        self._ability.await_scores(number, len(examples))
+        return Work(self._register.configurations[number], self._space.key_of(configuration), examples)
 
     def _known(self, configuration: Configuration) -> int:
-        """Return a configuration's number, a new one if it was never seen."""
-        key = self._space.key_of(configuration)
-        if key not in self._index:
-            self._index[key] = len(self._configurations)
-            self._configurations.append(dict(configuration))
-            self._unseen.append([*range(len(self._examples))])
-            self._n_told.append(0)
-            self._pending.append(set())
+        """Return a configuration's number; the models hear of new ones."""
+        number, is_new = self._register.number_of(configuration)
+        if is_new:
             row = self._encoder.rows([configuration])[0]
             for model in (self._ability, *self._costs.values()):
                 model.add(row)
-        return self._index[key]
+        return number
 
     def _walk(self) -> list[dict[str, Value]] | None:
         if self._space.n_configurations > _WALKED:
@@ -229,9 +190,9 @@ class Beacon:
         """Gather what may be tried: everything, or what was tried, what is beside the leaders, and fresh samples."""
         if self._walked is not None:
             return self._walked
-        found = list(self._configurations)
+        found = list(self._register.configurations)
         for number in self._leaders()[:_TOP]:
-            found.extend(self._encoder.neighbours(self._configurations[number], self._random))
+            found.extend(self._encoder.neighbours(self._register.configurations[number], self._random))
         found.extend(self._space.sample(self._random) for _ in range(_RANDOM))
         return found
 
@@ -239,13 +200,8 @@ class Beacon:
         mean, sd = self._ability.mean_sd(self._ability.rows)
         return [int(k) for k in np.argsort(_CAUTION * sd - mean, kind="stable")]
 
-    def _is_open(self, configuration: Configuration) -> bool:
-        """Whether there are examples that a configuration has not seen."""
-        number = self._index.get(self._space.key_of(configuration))
-        return number is None or bool(self._unseen[number])
-
     def _chosen(self, count: int) -> list[dict[str, Value]]:
-        candidates = [each for each in self._candidates() if self._is_open(each)]
+        candidates = [each for each in self._candidates() if self._register.is_open(each)]
         if not candidates:
             return []
         rows = self._encoder.rows(candidates)
@@ -277,24 +233,23 @@ class Beacon:
         """Draw everything that the goal needs."""
         quality = self._ability.believe(rows).draws(count, self._rng)
         if self._goal.needs != ("quality",):
-            quality = self._ability.score_of(quality, len(self._examples))
+            quality = self._ability.score_of(quality, self._register.n_examples)
         drawn = {"quality": quality}
         for name, model in self._costs.items():
             if name in self._goal.needs:
                 logs = model.believe(rows).draws(count, self._rng)
-                drawn[name] = np.exp(model.score_of(logs, len(self._examples)))
+                drawn[name] = np.exp(model.score_of(logs, self._register.n_examples))
         return drawn
 
     def _weights(self, candidates: Sequence[Configuration], rows: FloatArray) -> FloatArray:
         """Weigh candidates by what they cost and by what was thought of them beforehand."""
         weights = np.ones(len(candidates))
         if self._cost_aware and self._costs["cost_usd"].n_scores:
-            self._update()
             model = self._costs["cost_usd"]
-            logs = model.score_of(model.mean_sd(rows)[0], len(self._examples))
+            logs = model.score_of(model.mean_sd(rows)[0], self._register.n_examples)
             weights *= np.exp(logs.min() - logs)
         if self._prior is not None:
-            fading = _FADING / (1 + len(self._configurations))
+            fading = _FADING / (1 + len(self._register.configurations))
             weights *= np.array([max(self._prior(each), 1e-12) for each in candidates]) ** fading
         return weights
 
@@ -316,7 +271,7 @@ class Beacon:
 
     def _size(self, number: int) -> int:
         """Return how many examples a configuration's next batch has: few at first, many once it seems good."""
-        return min(self._batch, max(_FIRST, self._n_told[number]), len(self._unseen[number]))
+        return min(self._batch, max(_FIRST, self._register.n_told[number]), self._register.n_unseen(number))
 
     def _acquired(self, candidates: list[dict[str, Value]], rows: FloatArray) -> FloatArray:
         if self._acquisition == "ucbe":
@@ -336,23 +291,16 @@ class Beacon:
     def tell(self, rows: Iterable[Row]) -> None:
         """Take in scores, whether they were asked for or come from elsewhere."""
         for row in rows:
-            number, example = self._known(row.configuration), self._numbered(row.example)
+            number = self._known(row.configuration)
+            example, was_pending = self._register.tell(number, row.example)
             self._ability.observe(number, example, row.score)
-            self._n_told[number] += 1
-            if example in self._pending[number]:
-                self._pending[number].discard(example)
+            if was_pending:
                 self._ability.await_scores(number, -1)
-            elif example in self._unseen[number]:
-                self._unseen[number].remove(example)
             for name, model in self._costs.items():
                 value = row.cost_usd if name == "cost_usd" else row.latency_s
                 if value is not None:
                     model.observe(number, example, float(np.log(max(value, 1e-9))))
             self._is_stale = True
-
-    def _numbered(self, example: str) -> int:
-        """Return an example's number; those of other studies get one too, and are never asked for."""
-        return self._number.setdefault(example, len(self._number))
 
     def _update(self, asked: int = 0) -> None:
         """Draw the conclusions from what was told, and now and then learn the settings anew."""
@@ -384,14 +332,14 @@ class Beacon:
 
     def best(self) -> dict[str, Value]:
         """Return what `recommend` would, without saying how sure it is: cheaper while searching."""
-        return self._configurations[self._best()]
+        return self._register.configurations[self._best()]
 
     def _best(self) -> int:
         scored = self._scored()
         values = self._cautious(scored)
         missed = self._goal.missed(values)[0]
         if (missed > 0).all():
-            nearest = self._configurations[scored[int(np.argmin(missed))]]
+            nearest = self._register.configurations[scored[int(np.argmin(missed))]]
             raise ExecutionError(
                 f"none of {len(scored)} configurations is known to meet {self._goal.bounds}",
                 hint=f"search on, or lower the bounds; the nearest is {nearest}",
@@ -404,11 +352,11 @@ class Beacon:
         values = self._cautious(scored)
         kept = np.flatnonzero(self._goal.missed(values)[0] == 0)
         sides = [oriented(name, values[name][0]) for name in self._goal.objectives]
-        return [self._configurations[scored[kept[k]]] for k in front(np.stack(sides, axis=1)[kept])]
+        return [self._register.configurations[scored[kept[k]]] for k in front(np.stack(sides, axis=1)[kept])]
 
     def is_settled(self, *, regret: float = 0.01, delta: float = 0.05) -> bool:
         """Whether the best is better than the recommended one by more than `regret` with at most probability `delta`."""
-        if not any(self._n_told):
+        if not self._register.scored:
             return False
         self._update()
         return float((self._regrets(self._best()) > regret).mean()) < delta
@@ -429,7 +377,7 @@ class Beacon:
         return dict(sorted(((k, v / total) for k, v in parts.items()), key=lambda pair: -pair[1]))
 
     def _scored(self) -> list[int]:
-        scored = [k for k, count in enumerate(self._n_told) if count]
+        scored = self._register.scored
         if not scored:
             raise ExecutionError("nothing was scored yet", hint="tell() what asked work scored")
         return scored
@@ -442,11 +390,13 @@ class Beacon:
         else:
             self._update()
             mean, sd = self._ability.mean_sd(rows)
-            values = {"quality": self._ability.score_of(mean - _CAUTION * sd, len(self._examples))[None]}
+            values = {
+                "quality": self._ability.score_of(mean - _CAUTION * sd, self._register.n_examples)[None]
+            }
         if self._costs:
             self._update()
         for name, model in self._costs.items():
-            logs = model.score_of(model.mean_sd(rows)[0], len(self._examples))
+            logs = model.score_of(model.mean_sd(rows)[0], self._register.n_examples)
             values[name] = np.exp(logs)[None]
         return values
 
@@ -455,10 +405,10 @@ class Beacon:
         regrets = self._regrets(number)
         mean, sd = self._ability.mean_sd(self._ability.rows[[number]])
         ends = self._ability.score_of(
-            np.array([mean[0] - sd[0], mean[0], mean[0] + sd[0]]), len(self._examples)
+            np.array([mean[0] - sd[0], mean[0], mean[0] + sd[0]]), self._register.n_examples
         )
         return Recommendation(
-            configuration=self._configurations[number],
+            configuration=self._register.configurations[number],
             mean=float(ends[1]),
             sd=float(ends[2] - ends[0]) / 2,
             probability_best=float((regrets <= 0).mean()),
@@ -469,9 +419,9 @@ class Beacon:
     def _regrets(self, number: int) -> FloatArray:
         """Draw how much quality is lost by using one configuration instead of the best candidate."""
         candidates = self._candidates()
-        rows = self._encoder.rows([self._configurations[number], *candidates])
+        rows = self._encoder.rows([self._register.configurations[number], *candidates])
         rows = rows[np.append(0, 1 + self._promising(rows[1:]))]
         draws = self._ability.believe(rows).draws(_CERTAIN, self._rng)
-        scores = self._ability.score_of(draws, len(self._examples))
+        scores = self._ability.score_of(draws, self._register.n_examples)
         lost: FloatArray = scores.max(axis=1) - scores[:, 0]
         return lost
