@@ -45,9 +45,9 @@ def test_scores_are_as_often_right_as_the_truth_says():
 @pytest.mark.parametrize("name", [name for name, each in methods.METHODS.items() if not each.needs_torch])
 def test_every_method_spends_calls_and_recommends(name):
     """Each runs on a small prompt world, and its curve starts at the default's regret and ends no worse than 0."""
-    found = curve(Job("prompt", name, 0, 700))
+    found = curve(Job("prompt", name, 0, 400 if name == "beacon-1" else 700))
     world = worlds.prompt(0)
-    assert len(found) == 35
+    assert len(found) == (20 if name == "beacon-1" else 35)
     assert found[0] <= 1
     assert found[-1] >= 0
     assert found[-1] <= world.regret(world.space.default())

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 SEEDS = 20
 PARTS = ("mixed", "prompt", "matrix", "functions", "suggesting")
 _BUDGET = 6000
-_SLOW_BUDGET = 1200
-"""Calls for methods that take seconds for each hundred."""
 _POOL_BUDGET = 3000
 _FIRST_SEED = 200
 _TRIALS = 60
@@ -87,8 +85,7 @@ def _version(name: str) -> str:
 
 
 def _curves(family: str, method: str, seeds: int, matrix: NDArray[np.float64] | None = None) -> Curves:
-    budget = _BUDGET if matrix is None else _POOL_BUDGET
-    budget = _SLOW_BUDGET if METHODS[method].needs_torch else budget
+    budget = min(METHODS[method].most_calls, _BUDGET if matrix is None else _POOL_BUDGET)
     jobs = [Job(family, method, _FIRST_SEED + seed, budget, matrix) for seed in range(seeds)]
     return curves(jobs, processes().map)
 

@@ -50,6 +50,8 @@ _BALANCES = 16
 """Balances of several objectives that promising candidates are kept for."""
 _SECOND_LOOK = 6
 """With ``"ucbe"``, one proposal of so many is Thompson's."""
+_EAGERNESS = 0.8
+"""How far joint draws go, as a share of what is believed: batches run in parallel, and explore enough."""
 _CERTAIN = 500
 """Joint draws behind a certificate."""
 
@@ -237,14 +239,25 @@ class Beacon:
         """Keep the candidates that may well be good: joint draws of all would take most of the time."""
         if len(rows) <= _DRAWN:
             return np.arange(len(rows))
+        # Bounds may be met by what is hoped for and not by what is believed: both are looked at.
+        sides = (_HOPE, -_CAUTION) if self._goal.bounds else (_HOPE,)
+        balances = 1 if len(self._goal.objectives) == 1 else _BALANCES
+        most = _DRAWN // (balances * len(sides))
+        kept = [
+            np.argsort(-self._hoped(rows, side, balances), axis=1, kind="stable")[:, :most] for side in sides
+        ]
+        return np.unique(np.concatenate(kept))
+
+    def _hoped(self, rows: FloatArray, side: float, balances: int) -> FloatArray:
+        """Return worths some standard deviations to the good side, shape ``(balances, n)``."""
         mean, sd = self._ability.mean_sd(rows)
-        hopes = {"quality": self._in_units(self._ability, mean + _HOPE * sd)}
+        hopes = {"quality": self._in_units(self._ability, mean + side * sd)}
         for name, model in self._costs.items():
             mean, sd = model.mean_sd(rows)
-            hopes[name] = np.exp(self._in_units(model, mean - _HOPE * sd))
-        balances = 1 if len(self._goal.objectives) == 1 else _BALANCES
-        worth = self._goal.worth({k: np.tile(v, (balances, 1)) for k, v in hopes.items()}, self._rng)
-        return np.unique(np.argsort(-worth, axis=1, kind="stable")[:, : _DRAWN // balances])
+            hopes[name] = np.exp(self._in_units(model, mean - side * sd))
+        return self._goal.worth(
+            {name: np.tile(hope, (balances, 1)) for name, hope in hopes.items()}, self._rng
+        )
 
     def _in_units(self, model: Ability, abilities: FloatArray) -> FloatArray:
         """Translate abilities into what is scored; for quality alone their order is enough."""
@@ -254,14 +267,19 @@ class Beacon:
 
     def _draws(self, rows: FloatArray, count: int) -> dict[str, FloatArray]:
         """Draw everything that the goal needs."""
-        drawn = {
-            "quality": self._in_units(self._ability, self._ability.believe(rows).draws(count, self._rng))
-        }
+        drawn = {"quality": self._drawn(self._ability, rows, count)}
         for name in self._goal.needs:
             if name in self._costs:
-                logs = self._costs[name].believe(rows).draws(count, self._rng)
-                drawn[name] = np.exp(self._in_units(self._costs[name], logs))
+                drawn[name] = np.exp(self._drawn(self._costs[name], rows, count))
         return drawn
+
+    def _drawn(self, model: Ability, rows: FloatArray, count: int) -> FloatArray:
+        belief = model.believe(rows)
+        abilities = belief.draws(count, self._rng, eagerness=_EAGERNESS)
+        if self._goal.bounds:
+            # Of many candidates one always meets the bounds by luck: half of the draws go by what is believed.
+            abilities[::2] = belief.mean - _CAUTION * belief.sd
+        return self._in_units(model, abilities)
 
     def _weights(self, candidates: Sequence[Configuration], rows: FloatArray) -> FloatArray:
         """Weigh candidates by what they cost and by what was thought of them beforehand."""
