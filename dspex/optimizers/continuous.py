@@ -1,0 +1,457 @@
+"""The continuous optimizer: watches quality in service, and keeps a registry's values good."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from dspex.bridge import examples as examples_bridge
+from dspex.bridge import program as program_bridge
+from dspex.bridge.identity import key_of_function
+from dspex.errors import CancelledError, DataError, DefinitionError, DspexError
+from dspex.events import Event, ExecutionFinished, LabelGiven, StudyFinished, TurnTaken
+from dspex.optimizers.definition import Budget
+from dspex.optimizers.promotion import Check, Since, halves, without
+from dspex.optimizers.quality import CanaryTest, FallDetector, Side
+from dspex.records import Configuration, Execution, Turn, TurnKind
+from dspex.variables.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import dspy
+    import pandas as pd
+
+    from dspex.events import EventBus
+    from dspex.optimizers.definition import Examples
+    from dspex.optimizers.stats import Comparison
+    from dspex.optimizers.study import Study
+    from dspex.pools import Pool
+    from dspex.store import Store
+
+ContinuousState = Literal["watching", "searching", "canary", "probation", "stopped"]
+
+_TRIALS = 8
+_TOLERANCE = 0.05
+_REMEMBERED = 10_000
+"""Executions that may still be rated."""
+_BY = "continuous"
+
+
+class Continuous:
+    """Watches a registry's calls and searches anew when they become worse. Made by `dspex.watch`.
+
+    It has no thread of its own: it listens to what happens, on the threads where it happens.
+
+    Attributes
+    ----------
+    state
+        ``watching``; ``searching`` while a study runs; ``canary`` while a share of the calls tries what it
+        found; ``probation`` while that is new in force; ``stopped``.
+    study
+        The latest study.
+    turns
+        Every step so far.
+    """
+
+    def __init__(
+        self,
+        program: dspy.Module,
+        *,
+        signature_key: str,
+        registry: Registry,
+        trainset: Examples,
+        metric: Callable[..., Any],
+        begin: Callable[..., Study],
+        lm: Callable[[Any], dspy.BaseLM],
+        default_lm: dspy.BaseLM,
+        pool: Pool,
+        store: Store,
+        events: EventBus,
+        valset: Examples | None = None,
+        recent: Callable[[], Examples] | None = None,
+        optimizer: str = "beacon",
+        budget: Budget | None = None,
+        every: int | None = None,
+        fall: float = 0.15,
+        warm_up: int = 50,
+        min_gain: float = 0.02,
+        canary: float = 0.1,
+        canary_answers: int = 40,
+        name: str | None = None,
+        seed: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not isinstance(registry, Registry):
+            raise DefinitionError(
+                f"what is watched are the values of a registry, got {registry!r}",
+                hint="space=dspex.Registry(space)",
+            )
+        _check_numbers(
+            every=every,
+            fall=fall,
+            warm_up=warm_up,
+            min_gain=min_gain,
+            canary=canary,
+            canary_answers=canary_answers,
+        )
+        self.name = name or f"continuous-{secrets.token_hex(3)}"
+        self.state: ContinuousState = "stopped"
+        self.study: Study | None = None
+        self.turns: tuple[Turn, ...] = ()
+        self._inputs = program_bridge.input_names(program)
+        train = examples_bridge.checked(trainset, what="trainset", inputs=self._inputs)
+        if valset is None:
+            self._searched, self._checked = halves(train, seed=seed)
+        else:
+            val = examples_bridge.checked(valset, what="valset", inputs=self._inputs)
+            self._searched, self._checked = train, without(val, train)
+        self._registry, self._signature_key, self._metric = registry, signature_key, metric
+        self._begin, self._events, self._clock = begin, events, clock
+        self._recent, self._optimizer = recent, optimizer
+        self._budget = budget or Budget(trials=_TRIALS)
+        self._every, self._fall, self._warm_up = every, fall, warm_up
+        self._min_gain, self._share, self._answers, self._seed = min_gain, canary, canary_answers, seed
+        self._check = Check(
+            program,
+            registry,
+            lm=lm,
+            default_lm=default_lm,
+            pool=pool,
+            store=store,
+            stopped=lambda: self.state == "stopped",
+        )
+        self._check.bind(registry.configuration)  # what does not fit is said now
+        self._lock = threading.RLock()
+        self._unsaid: list[Turn] = []
+        self._sides: OrderedDict[str, Side] = OrderedDict()
+        self._round = 0
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._end_canary: Callable[[], None] = lambda: None
+        self._candidate: Configuration = {}
+        self._current = registry.configuration
+        self._against, self._before = registry.configuration, registry.version
+        self._canary = self._new_canary()
+        self._watch_anew()
+        self.state = "stopped"
+
+    # ── looking at it ───────────────────────────────────────────────────────────────────────────
+
+    def __repr__(self) -> str:
+        with self._lock:
+            quality, level, n = self._detector.recent, self._detector.level, self._detector.n
+            kinds = [turn.kind for turn in self.turns]
+        rated = "nothing rated" if level is None else f"level {level:.3f} of {n} ratings"
+        now = "" if quality is None else f"quality {quality:.3f}, "
+        done = f"{self._round} studies, {kinds.count('promoted')} promoted, {kinds.count('rolled_back')} rolled back"
+        return f"<Continuous {self.name}: {self.state}, {now}{rated}; {done}>"
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row a step: when, what and why, the quality then, and the gain that decided."""
+        import pandas as pd
+
+        columns = ["at", "kind", "why", "quality", "level", "study", "gain", "low", "high", "version"]
+        rows = [
+            {
+                **{name: getattr(turn, name) for name in columns},
+                "at": pd.Timestamp(turn.at, unit="s", tz="UTC"),
+                "configuration": dict(turn.configuration),
+            }
+            for turn in self.turns
+        ]
+        return pd.DataFrame(rows, columns=[*columns, "configuration"])
+
+    # ── beginning and ending ────────────────────────────────────────────────────────────────────
+
+    def start(self) -> Continuous:
+        """Begin to listen; once more after `stop`."""
+        with self._lock:
+            if self.state == "stopped":
+                self._watch_anew()
+                self._note("started", f"a fall of {self._fall:g} begins a study{self._periodically()}")
+                self._unsubscribe = self._events.subscribe(self._heard)
+        self._say()
+        return self
+
+    def stop(self) -> None:
+        """End a canary and cancel a study that runs; the values in force stay."""
+        with self._lock:
+            if self.state == "stopped":
+                return
+            self._unsubscribe()
+            self._end_canary()
+            self.state = "stopped"
+            self._note("stopped", "somebody asked for it")
+            study = self.study
+        self._say()
+        if study is not None and not study.is_done:
+            study.cancel()
+
+    # ── listening ───────────────────────────────────────────────────────────────────────────────
+
+    def _heard(self, event: Event) -> None:
+        if isinstance(event, ExecutionFinished):
+            self._ran(event.execution)
+        elif isinstance(event, LabelGiven):
+            self._rated(event.label.execution_id, event.label.quality)
+        elif isinstance(event, StudyFinished):
+            self._searched_through(event)
+        self._say()
+
+    def _ran(self, execution: Execution) -> None:
+        with self._lock:
+            side = self._side_of(execution)
+            if side is None:
+                return
+            self._calls += 1
+            if not execution.ok:
+                self._judge(side, 0.0)  # nobody rates an answer that never came
+            else:
+                self._sides[execution.id] = side
+                if len(self._sides) > _REMEMBERED:
+                    self._sides.popitem(last=False)
+            if self.state == "watching" and self._every is not None and self._calls >= self._every:
+                self._search("due", f"{self._calls} calls since the last study")
+
+    def _rated(self, execution_id: str, quality: float) -> None:
+        with self._lock:
+            side = self._sides.pop(execution_id, None)
+            if side is not None:
+                self._judge(side, quality)
+
+    def _side_of(self, execution: Execution) -> Side | None:
+        """Say whether a call ran with the values in force, as the canary, or is no affair of ours."""
+        if execution.requirements.signature_key != self._signature_key:
+            return None
+        values = self._steady(execution.configuration)
+        if self.state == "canary" and values == self._steady(self._candidate):
+            return "canary"
+        if self._has_changed(self._current):
+            self._changed()
+        return "live" if values == self._steady(self._current) else None
+
+    def _steady(self, values: Configuration) -> Configuration:
+        """Leave out what moves by itself."""
+        return {name: value for name, value in values.items() if name not in self._registry.online}
+
+    def _has_changed(self, since: Configuration) -> bool:
+        return self._steady(self._registry.configuration) != self._steady(since)
+
+    def _changed(self) -> None:
+        """Somebody else wrote the registry: its level is to be learned anew, a canary was for the old values."""
+        self._current = self._registry.configuration
+        if self.state == "canary":
+            self._end_canary()
+            self._note("rejected", "the registry was written meanwhile", configuration=self._candidate)
+        if self.state != "searching":
+            self._watch_anew()
+
+    # ── deciding ────────────────────────────────────────────────────────────────────────────────
+
+    def _judge(self, side: Side, quality: float) -> None:
+        fell = side == "live" and self._detector.add(quality)
+        if self.state == "watching" and fell:
+            self._search("fell", f"quality fell by {self._fall:g} or more")
+        elif self.state == "probation":
+            self._probe(has_fallen=fell)
+        elif self.state == "canary":
+            self._canary.add(side, quality)
+            if self._canary.verdict == "passed":
+                self._promote()
+            elif self._canary.verdict == "worse":
+                self._end_canary()
+                self._note(
+                    "rolled_back", f"the canary is worse: {self._compared()}", configuration=self._candidate
+                )
+                self._watch_anew()
+
+    def _search(self, kind: TurnKind, why: str) -> None:
+        self._round += 1
+        name = f"{self.name}-{self._round}"
+        self._note(kind, why, study=name)
+        self._current = self._against = self._registry.configuration
+        self.state = "searching"
+        self._since = Since(self._metric, name)
+        try:
+            # A space and no registry: the calls go on meanwhile, and so may whoever writes.
+            self.study = self._begin(
+                space=self._registry.as_space(),
+                trainset=self._searched,
+                metric=self._since,
+                optimizer=self._optimizer,
+                budget=self._budget,
+                name=name,
+                seed=self._seed + self._round,
+            )
+        except DspexError as error:
+            self._note("failed", error.message, study=name)
+            self._watch_anew()
+
+    def _searched_through(self, event: StudyFinished) -> None:
+        """Check what a study found; on the study's own thread, which has nothing else to do."""
+        with self._lock:
+            study = self.study
+            if self.state != "searching" or study is None or event.study != study.name:
+                return
+        try:
+            turn = self._checked_turn(study)
+        except CancelledError:
+            return
+        except Exception as error:  # noqa: BLE001  # nobody calls this: the history says what went wrong
+            turn = self._turn("failed", f"{type(error).__name__}: {error}", study=study.name)
+        with self._lock:
+            if self.state == "searching":
+                self._conclude(turn)
+
+    def _checked_turn(self, study: Study) -> Turn:
+        if study.state != "finished":
+            return self._turn("failed", f"the study {study.state}: {study.reason}", study=study.name)
+        candidate = self._registry.space.complete(study.best.configuration)
+        found: dict[str, Any] = {"study": study.name, "configuration": candidate}
+        if candidate == dict(self._against):
+            return self._turn("rejected", "the values in force are the best found", **found)
+        comparison = self._check.compare(
+            candidate,
+            self._against,
+            self._examples(),
+            self._since,
+            metric_key=key_of_function(self._since),
+            study=study.name,
+        )
+        found |= {"gain": comparison.difference, "low": comparison.low, "high": comparison.high}
+        problem = self._problem_with(comparison)
+        if problem is not None:
+            return self._turn("rejected", problem, **found)
+        return self._turn(
+            "canary", f"{self._share:.0%} of the calls try what gains on {comparison.n} examples", **found
+        )
+
+    def _examples(self) -> Sequence[dspy.Example]:
+        """Return what checks a candidate: never searched, and what was lately rated with it."""
+        if self._recent is None:
+            return self._checked
+        given = list(self._recent())
+        lately = examples_bridge.checked(given, what="recent", inputs=self._inputs) if given else []
+        return without([*self._checked, *lately], self._searched)
+
+    def _problem_with(self, comparison: Comparison) -> str | None:
+        interval = f"[{comparison.low:+.3f}, {comparison.high:+.3f}] on {comparison.n} examples"
+        if comparison.difference <= self._min_gain:
+            return f"a gain of {comparison.difference:+.3f} is not above {self._min_gain:g}"
+        if comparison.winner != 0:
+            return f"a gain of {comparison.difference:+.3f} may be luck: {interval}"
+        return None
+
+    def _conclude(self, turn: Turn) -> None:
+        if turn.kind == "canary" and self._has_changed(self._against):
+            turn = replace(turn, kind="rejected", why="the registry was written meanwhile")
+        if turn.kind == "canary":
+            try:
+                self._end_canary = self._registry.divert(
+                    turn.configuration, self._share, seed=self._seed + self._round
+                )
+            except DspexError as error:
+                turn = replace(turn, kind="failed", why=error.message)
+        self._keep(turn)
+        if turn.kind != "canary":
+            self._watch_anew()
+            return
+        self._candidate, self._canary = turn.configuration, self._new_canary()
+        self._sides.clear()  # ratings of earlier calls, from when there was no canary beside them
+        self.state = "canary"
+
+    def _promote(self) -> None:
+        self._end_canary()
+        why = f"the canary passed: {self._compared()}"
+        version = self._registry.version
+        if self._has_changed(self._against):
+            self._changed()
+            return
+        try:
+            change = self._registry.set(self._steady(self._candidate), by=_BY, why=why, version=version)
+        except DspexError as error:
+            self._note("failed", error.message, configuration=self._candidate)
+            self._watch_anew()
+            return
+        self._note("promoted", why, configuration=self._candidate, version=change.version)
+        self._current, self._before = self._registry.configuration, version
+        # What the old values were worth is the level that the new ones have to hold.
+        known = self._canary.others
+        self._watch_anew(known)
+        self.state = "probation"
+
+    def _probe(self, *, has_fallen: bool) -> None:
+        self._probed += 1
+        if has_fallen:
+            self._roll_back()
+        elif self._probed >= self._warm_up:
+            self._note("kept", f"as good as before in {self._probed} ratings", configuration=self._current)
+            self._watch_anew()
+
+    def _roll_back(self) -> None:
+        given_up = self._current
+        why = f"quality fell below what it was at version {self._before}"
+        try:
+            self._registry.rewind(self._before, by=_BY, why=why)
+        except DspexError as error:
+            self._note("failed", error.message, configuration=given_up)
+        else:
+            self._note("rolled_back", why, configuration=given_up, version=self._registry.version)
+        self._current = self._registry.configuration
+        self._watch_anew()
+
+    # ── the parts ───────────────────────────────────────────────────────────────────────────────
+
+    def _watch_anew(self, known: Sequence[float] = ()) -> None:
+        self._detector = FallDetector(fall=self._fall, warm_up=self._warm_up, known=known)
+        self._calls = self._probed = 0
+        self._sides.clear()
+        self.state = "watching"
+
+    def _new_canary(self) -> CanaryTest:
+        return CanaryTest(answers=self._answers, tolerance=_TOLERANCE)
+
+    def _compared(self) -> str:
+        return f"{self._canary.difference:+.3f} beside the others in {self._canary.n} ratings"
+
+    def _periodically(self) -> str:
+        return "" if self._every is None else f", and so do {self._every} calls"
+
+    def _turn(self, kind: TurnKind, why: str, **facts: Any) -> Turn:
+        detector = self._detector
+        return Turn(self._clock(), kind, why, detector.recent, detector.level, **facts)
+
+    def _note(self, kind: TurnKind, why: str, **facts: Any) -> None:
+        self._keep(self._turn(kind, why, **facts))
+
+    def _keep(self, turn: Turn) -> None:
+        self.turns = (*self.turns, turn)
+        self._unsaid.append(turn)
+
+    def _say(self) -> None:
+        """Announce what was done, outside the lock: a subscriber may be anybody's."""
+        with self._lock:
+            unsaid, self._unsaid = self._unsaid, []
+        for turn in unsaid:
+            self._events.publish(TurnTaken(self.name, turn))
+
+
+def _check_numbers(**numbers: Any) -> None:
+    """Refuse what is out of range, all at once."""
+    whole = {"every", "warm_up", "canary_answers"}
+    failures = [
+        f"{name} must be a whole number > 0, got {value!r}"
+        for name, value in numbers.items()
+        if name in whole and value is not None and (not isinstance(value, int) or value < 1)
+    ] + [
+        f"{name} must lie between 0 and 1, got {value!r}"
+        for name, value in numbers.items()
+        if name not in whole and not (isinstance(value, (int, float)) and 0 < value < 1)
+    ]
+    if failures:
+        raise DataError("\n".join(["this cannot be watched:", *(f"  - {each}" for each in failures)]))
