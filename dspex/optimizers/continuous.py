@@ -229,10 +229,10 @@ class Continuous:
         if execution.requirements.signature_key != self._signature_key:
             return None
         values = self._steady(execution.configuration)
-        if self.state == "canary" and values == self._steady(self._candidate):
-            return "canary"
         if self._has_changed(self._current):
             self._changed()
+        if self.state == "canary" and values == self._steady(self._candidate):
+            return "canary"
         return "live" if values == self._steady(self._current) else None
 
     def _steady(self, values: Configuration) -> Configuration:

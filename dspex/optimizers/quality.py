@@ -30,7 +30,7 @@ class FallDetector:
     warm_up
         How many ratings make a level.
     known
-        Ratings that the level begins with.
+        Ratings that make the level, instead of the first ones to come.
 
     References
     ----------
@@ -47,12 +47,13 @@ class FallDetector:
     """
 
     def __init__(self, *, fall: float = 0.15, warm_up: int = 50, known: Iterable[float] = ()) -> None:
-        self._fall, self._warm_up = fall, warm_up
+        ratings = list(known)
+        self._fall, self._warm_up = fall, min(warm_up, len(ratings) or warm_up)
         self._least_variance = fall * (1 - fall)
         self._recent: deque[float] = deque(maxlen=warm_up)
         self.n = 0
         self._mean = self._squares = self._evidence = 0.0
-        for rating in known:
+        for rating in ratings:
             self._learn(rating)
 
     @property
