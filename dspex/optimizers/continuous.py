@@ -9,14 +9,12 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from dspex.bridge import examples as examples_bridge
-from dspex.bridge import program as program_bridge
-from dspex.bridge.identity import key_of_function
 from dspex.errors import CancelledError, DataError, DefinitionError, DspexError
-from dspex.events import Event, ExecutionFinished, LabelGiven, StudyFinished, TurnTaken
+from dspex.events import Event, ExecutionFinished, LabelGiven, StudyFinished
 from dspex.optimizers.definition import Budget
-from dspex.optimizers.promotion import Check, Since, halves, without
+from dspex.optimizers.promotion import Check, Since
 from dspex.optimizers.quality import CanaryTest, FallDetector, Side
+from dspex.optimizers.turns import Turns
 from dspex.records import Configuration, Execution, Turn, TurnKind
 from dspex.variables.registry import Registry
 
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
     from dspex.events import EventBus
     from dspex.optimizers.definition import Examples
-    from dspex.optimizers.stats import Comparison
     from dspex.optimizers.study import Study
     from dspex.pools import Pool
     from dspex.store import Store
@@ -54,8 +51,6 @@ class Continuous:
         found; ``probation`` while that is new in force; ``stopped``.
     study
         The latest study.
-    turns
-        Every step so far.
     """
 
     def __init__(
@@ -102,32 +97,29 @@ class Continuous:
         self.name = name or f"continuous-{secrets.token_hex(3)}"
         self.state: ContinuousState = "stopped"
         self.study: Study | None = None
-        self.turns: tuple[Turn, ...] = ()
-        self._inputs = program_bridge.input_names(program)
-        train = examples_bridge.checked(trainset, what="trainset", inputs=self._inputs)
-        if valset is None:
-            self._searched, self._checked = halves(train, seed=seed)
-        else:
-            val = examples_bridge.checked(valset, what="valset", inputs=self._inputs)
-            self._searched, self._checked = train, without(val, train)
+        self._turns = Turns(self.name, events)
         self._registry, self._signature_key, self._metric = registry, signature_key, metric
         self._begin, self._events, self._clock = begin, events, clock
-        self._recent, self._optimizer = recent, optimizer
+        self._optimizer = optimizer
         self._budget = budget or Budget(trials=_TRIALS)
         self._every, self._fall, self._warm_up = every, fall, warm_up
-        self._min_gain, self._share, self._answers, self._seed = min_gain, canary, canary_answers, seed
+        self._share, self._answers, self._seed = canary, canary_answers, seed
         self._check = Check(
             program,
             registry,
+            trainset=trainset,
+            valset=valset,
+            recent=recent,
+            min_gain=min_gain,
+            seed=seed,
             lm=lm,
             default_lm=default_lm,
             pool=pool,
             store=store,
             stopped=lambda: self.state == "stopped",
         )
-        self._check.bind(registry.configuration)  # what does not fit is said now
+        self._check.rehearse(optimizer, metric, self._budget)
         self._lock = threading.RLock()
-        self._unsaid: list[Turn] = []
         self._sides: OrderedDict[str, Side] = OrderedDict()
         self._round = 0
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -151,20 +143,14 @@ class Continuous:
         return f"<Continuous {self.name}: {self.state}, {now}{rated}; {done}>"
 
     @property
+    def turns(self) -> tuple[Turn, ...]:
+        """Every step so far."""
+        return self._turns.all
+
+    @property
     def history(self) -> pd.DataFrame:
         """One row a step: when, what and why, the quality then, and the gain that decided."""
-        import pandas as pd
-
-        columns = ["at", "kind", "why", "quality", "level", "study", "gain", "low", "high", "version"]
-        rows = [
-            {
-                **{name: getattr(turn, name) for name in columns},
-                "at": pd.Timestamp(turn.at, unit="s", tz="UTC"),
-                "configuration": dict(turn.configuration),
-            }
-            for turn in self.turns
-        ]
-        return pd.DataFrame(rows, columns=[*columns, "configuration"])
+        return self._turns.frame()
 
     # ── beginning and ending ────────────────────────────────────────────────────────────────────
 
@@ -175,7 +161,7 @@ class Continuous:
                 self._watch_anew()
                 self._note("started", f"a fall of {self._fall:g} begins a study{self._periodically()}")
                 self._unsubscribe = self._events.subscribe(self._heard)
-        self._say()
+        self._turns.announce()
         return self
 
     def stop(self) -> None:
@@ -188,7 +174,7 @@ class Continuous:
             self.state = "stopped"
             self._note("stopped", "somebody asked for it")
             study = self.study
-        self._say()
+        self._turns.announce()
         if study is not None and not study.is_done:
             study.cancel()
 
@@ -201,7 +187,7 @@ class Continuous:
             self._rated(event.label.execution_id, event.label.quality)
         elif isinstance(event, StudyFinished):
             self._searched_through(event)
-        self._say()
+        self._turns.announce()
 
     def _ran(self, execution: Execution) -> None:
         with self._lock:
@@ -281,7 +267,7 @@ class Continuous:
             # A space and no registry: the calls go on meanwhile, and so may whoever writes.
             self.study = self._begin(
                 space=self._registry.as_space(),
-                trainset=self._searched,
+                trainset=self._check.searched,
                 metric=self._since,
                 optimizer=self._optimizer,
                 budget=self._budget,
@@ -315,37 +301,14 @@ class Continuous:
         found: dict[str, Any] = {"study": study.name, "configuration": candidate}
         if candidate == dict(self._against):
             return self._turn("rejected", "the values in force are the best found", **found)
-        comparison = self._check.compare(
-            candidate,
-            self._against,
-            self._examples(),
-            self._since,
-            metric_key=key_of_function(self._since),
-            study=study.name,
-        )
+        comparison = self._check.compare(candidate, self._against, self._since, study=study.name)
         found |= {"gain": comparison.difference, "low": comparison.low, "high": comparison.high}
-        problem = self._problem_with(comparison)
+        problem = self._check.problem_with(comparison)
         if problem is not None:
             return self._turn("rejected", problem, **found)
         return self._turn(
             "canary", f"{self._share:.0%} of the calls try what gains on {comparison.n} examples", **found
         )
-
-    def _examples(self) -> Sequence[dspy.Example]:
-        """Return what checks a candidate: never searched, and what was lately rated with it."""
-        if self._recent is None:
-            return self._checked
-        given = list(self._recent())
-        lately = examples_bridge.checked(given, what="recent", inputs=self._inputs) if given else []
-        return without([*self._checked, *lately], self._searched)
-
-    def _problem_with(self, comparison: Comparison) -> str | None:
-        interval = f"[{comparison.low:+.3f}, {comparison.high:+.3f}] on {comparison.n} examples"
-        if comparison.difference <= self._min_gain:
-            return f"a gain of {comparison.difference:+.3f} is not above {self._min_gain:g}"
-        if comparison.winner != 0:
-            return f"a gain of {comparison.difference:+.3f} may be luck: {interval}"
-        return None
 
     def _conclude(self, turn: Turn) -> None:
         if turn.kind == "canary" and self._has_changed(self._against):
@@ -357,7 +320,7 @@ class Continuous:
                 )
             except DspexError as error:
                 turn = replace(turn, kind="failed", why=error.message)
-        self._keep(turn)
+        self._turns.keep(turn)
         if turn.kind != "canary":
             self._watch_anew()
             return
@@ -427,18 +390,7 @@ class Continuous:
         return Turn(self._clock(), kind, why, detector.recent, detector.level, **facts)
 
     def _note(self, kind: TurnKind, why: str, **facts: Any) -> None:
-        self._keep(self._turn(kind, why, **facts))
-
-    def _keep(self, turn: Turn) -> None:
-        self.turns = (*self.turns, turn)
-        self._unsaid.append(turn)
-
-    def _say(self) -> None:
-        """Announce what was done, outside the lock: a subscriber may be anybody's."""
-        with self._lock:
-            unsaid, self._unsaid = self._unsaid, []
-        for turn in unsaid:
-            self._events.publish(TurnTaken(self.name, turn))
+        self._turns.keep(self._turn(kind, why, **facts))
 
 
 def _check_numbers(**numbers: Any) -> None:

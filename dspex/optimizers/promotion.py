@@ -6,7 +6,11 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from dspex.bridge import examples as examples_bridge
-from dspex.errors import DataError
+from dspex.bridge import program as program_bridge
+from dspex.bridge.identity import key_of_function
+from dspex.errors import DataError, UnknownNameError
+from dspex.optimizers import SEARCHES
+from dspex.optimizers.definition import define
 from dspex.optimizers.evaluate import Evaluator
 from dspex.optimizers.ledger import Ledger
 from dspex.optimizers.stats import compare
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 
     import dspy
 
+    from dspex.optimizers.definition import Budget, Examples
     from dspex.optimizers.stats import Comparison
     from dspex.pools import Pool
     from dspex.records import Configuration
@@ -66,14 +71,25 @@ def halves(examples: Sequence[dspy.Example], *, seed: int) -> tuple[list[dspy.Ex
 
 
 class Check:
-    """Runs two configurations as the registry would, on the same examples, and compares them.
+    """Runs two configurations as the registry would, on the same examples, and says whether one may replace the other.
 
     Parameters
     ----------
     program
         What is bound to the values; the registry's demos are shown.
+    trainset, valset
+        What may be searched and what only checks; without a `valset`, half of the trainset does.
+    recent
+        Called before each check for more examples.
+    min_gain
+        A candidate must gain more than this, in metric units.
     stopped
         Asked all the time; when it says yes, the check ends with `CancelledError`.
+
+    Attributes
+    ----------
+    searched
+        The examples for a study.
     """
 
     def __init__(
@@ -81,6 +97,11 @@ class Check:
         program: dspy.Module,
         registry: Registry,
         *,
+        trainset: Examples,
+        valset: Examples | None,
+        recent: Callable[[], Examples] | None,
+        min_gain: float,
+        seed: int,
         lm: Callable[[Any], dspy.BaseLM],
         default_lm: dspy.BaseLM,
         pool: Pool,
@@ -88,8 +109,40 @@ class Check:
         stopped: Callable[[], bool],
     ) -> None:
         self._program, self._registry = program, registry
+        self._inputs = program_bridge.input_names(program)
+        self._recent, self._min_gain = recent, min_gain
         self._lm, self._default_lm = lm, default_lm
         self._pool, self._store, self._stopped = pool, store, stopped
+        train = examples_bridge.checked(trainset, what="trainset", inputs=self._inputs)
+        if valset is None:
+            self.searched, held = halves(train, seed=seed)
+        else:
+            self.searched, held = train, examples_bridge.checked(valset, what="valset", inputs=self._inputs)
+        self._held = without(held, self.searched)
+        if not self._held:
+            raise DataError(
+                "every example that should check a candidate is searched", hint="give the valset others"
+            )
+        self.bind(registry.configuration)  # what does not fit is said now
+
+    def rehearse(self, optimizer: str, metric: Callable[..., Any], budget: Budget) -> None:
+        """Refuse now what a study would refuse later."""
+        if optimizer not in SEARCHES:  # those of DSPy vary programs, not the values of a registry
+            raise UnknownNameError.among("optimizer", optimizer, SEARCHES)
+        define(
+            self._program,
+            title="",
+            space=self._registry.as_space(),
+            trainset=self.searched,
+            valset=None,
+            metric=metric,
+            optimizer=optimizer,
+            budget=budget,
+            name="",
+            seed=0,
+            lm=self._lm,
+            default_lm=self._default_lm,
+        )
 
     def bind(self, configuration: Configuration) -> dspy.Module:
         """Return the program as `execute` would run it with these values."""
@@ -100,27 +153,36 @@ class Check:
         )
 
     def compare(
-        self,
-        candidate: Configuration,
-        current: Configuration,
-        examples: Sequence[dspy.Example],
-        metric: Callable[..., Any],
-        *,
-        metric_key: str,
-        study: str,
+        self, candidate: Configuration, current: Configuration, metric: Since, *, study: str
     ) -> Comparison:
-        """Score both on every example; the rows go to the study's ledger."""
-        ledger = Ledger(study, self._store, metric_key)
+        """Score both on every example that was not searched; the rows go to the study's ledger."""
+        ledger = Ledger(study, self._store, key_of_function(metric))
         evaluator = Evaluator(metric, ledger, self._pool, stopped=self._stopped, announce=lambda _: None)
-        first, second = (
-            [score.score for score in self._scores(evaluator, values, examples)]
-            for values in (candidate, current)
-        )
-        return compare(first, second)
+        examples = self._examples()
+        return compare(*(self._scores(evaluator, values, examples) for values in (candidate, current)))
 
-    def _scores(self, evaluator: Evaluator, values: Configuration, examples: Sequence[dspy.Example]) -> Any:
+    def problem_with(self, comparison: Comparison) -> str | None:
+        """Say why a gain does not suffice, or None."""
+        if comparison.difference <= self._min_gain:
+            return f"a gain of {comparison.difference:+.3f} is not above {self._min_gain:g}"
+        if comparison.winner != 0:
+            interval = f"[{comparison.low:+.3f}, {comparison.high:+.3f}]"
+            return (
+                f"a gain of {comparison.difference:+.3f} may be luck: {interval} on {comparison.n} examples"
+            )
+        return None
+
+    def _examples(self) -> list[dspy.Example]:
+        given = [] if self._recent is None else list(self._recent())
+        lately = examples_bridge.checked(given, what="recent", inputs=self._inputs) if given else []
+        return without([*self._held, *lately], self.searched)
+
+    def _scores(
+        self, evaluator: Evaluator, values: Configuration, examples: Sequence[dspy.Example]
+    ) -> list[float]:
         key = self._registry.space.key_of(values)
-        return evaluator.evaluate(self.bind(values), self._default_lm, key, examples)[0]
+        scores, _ = evaluator.evaluate(self.bind(values), self._default_lm, key, examples)
+        return [score.score for score in scores]
 
 
 def without(examples: Sequence[dspy.Example], others: Sequence[dspy.Example]) -> list[dspy.Example]:

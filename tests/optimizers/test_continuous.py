@@ -327,7 +327,9 @@ def test_the_history_is_a_table(runtime):
 
 def test_what_cannot_be_watched_is_refused_at_once(runtime):
     """Every number out of range is named; so is a space without a registry, and a trainset of one."""
-    with pytest.raises(DataError, match=r"(?s)canary must lie between 0 and 1, got 1.5.*every|every.*canary must"):
+    with pytest.raises(
+        DataError, match=r"(?s)canary must lie between 0 and 1, got 1.5.*every|every.*canary must"
+    ):
         greeting(0.1, canary=1.5, every=0)
     with pytest.raises(DefinitionError, match="values of a registry"):
         dx.watch(GREETER, space=TONE, trainset=greeted(9), metric=Worth(0.1))
@@ -337,3 +339,19 @@ def test_what_cannot_be_watched_is_refused_at_once(runtime):
         dx.watch(
             GREETER, space=dx.Registry(dx.Space(speed=dx.Int(1, 3))), trainset=greeted(9), metric=Worth(0.1)
         )
+    with pytest.raises(DataError, match="every example that should check a candidate is searched"):
+        greeting(0.1, valset=greeted(3))
+    with pytest.raises(UnknownNameError, match="unknown optimizer 'simba'"):
+        greeting(0.1, optimizer="simba")
+    with pytest.raises(DataError, match="a metric must be callable"):
+        greeting(0.1, metric="exact")
+
+
+def test_it_has_its_place_among_the_optimizers(runtime):
+    """`dx.optimizers.Continuous` is what `dx.watch` returns, and an unknown name is none."""
+    registry, watch = greeting(0.1)
+    assert isinstance(watch, dx.optimizers.Continuous)
+    assert watch.state == "watching"
+    assert registry.version == 0
+    with pytest.raises(AttributeError, match="Continous"):
+        _ = dx.optimizers.Continous
