@@ -256,7 +256,8 @@ def watch(
     Ratings (``result.rate(...)``) are the quality that is watched; an attempt that failed counts as 0. When
     they have fallen, a small study runs in the background. What it finds is promoted if it gains enough on
     examples that were not searched, and then holds its own as a canary: the rest of the calls goes on with
-    the values in force. If quality falls after all, the old values come back.
+    the values in force. If quality falls after all, the old values come back. After a study that found
+    nothing, the level is learned anew.
 
     Parameters
     ----------

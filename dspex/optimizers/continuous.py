@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 ContinuousState = Literal["watching", "searching", "canary", "probation", "stopped"]
 
 _TRIALS = 8
-_TOLERANCE = 0.05
 _REMEMBERED = 10_000
 """Executions that may still be rated."""
 _BY = "continuous"
@@ -87,12 +87,13 @@ class Continuous:
                 hint="space=dspex.Registry(space)",
             )
         _check_numbers(
-            every=every,
-            fall=fall,
-            warm_up=warm_up,
             min_gain=min_gain,
-            canary=canary,
-            canary_answers=canary_answers,
+            shares={"fall": fall, "canary": canary},
+            counts={
+                "every": 1 if every is None else every,
+                "warm_up": warm_up,
+                "canary_answers": canary_answers,
+            },
         )
         self.name = name or f"continuous-{secrets.token_hex(3)}"
         self.state: ContinuousState = "stopped"
@@ -127,7 +128,6 @@ class Continuous:
         self._candidate: Configuration = {}
         self._current = registry.configuration
         self._against, self._before = registry.configuration, registry.version
-        self._canary = self._new_canary()
         self._watch_anew()
         self.state = "stopped"
 
@@ -139,7 +139,7 @@ class Continuous:
             kinds = [turn.kind for turn in self.turns]
         rated = "nothing rated" if level is None else f"level {level:.3f} of {n} ratings"
         now = "" if quality is None else f"quality {quality:.3f}, "
-        done = f"{self._round} studies, {kinds.count('promoted')} promoted, {kinds.count('rolled_back')} rolled back"
+        done = f"studies: {self._round}, {kinds.count('promoted')} promoted, {kinds.count('rolled_back')} rolled back"
         return f"<Continuous {self.name}: {self.state}, {now}{rated}; {done}>"
 
     @property
@@ -251,9 +251,8 @@ class Continuous:
                 self._promote()
             elif self._canary.verdict == "worse":
                 self._end_canary()
-                self._note(
-                    "rolled_back", f"the canary is worse: {self._compared()}", configuration=self._candidate
-                )
+                why = f"the canary is worse: {self._compared()}"
+                self._note("rolled_back", why, configuration=self._candidate)
                 self._watch_anew()
 
     def _search(self, kind: TurnKind, why: str) -> None:
@@ -274,8 +273,8 @@ class Continuous:
                 name=name,
                 seed=self._seed + self._round,
             )
-        except DspexError as error:
-            self._note("failed", error.message, study=name)
+        except Exception as error:  # noqa: BLE001  # whoever rated an answer did not ask for a study
+            self._note("failed", f"{type(error).__name__}: {error}", study=name)
             self._watch_anew()
 
     def _searched_through(self, event: StudyFinished) -> None:
@@ -299,16 +298,15 @@ class Continuous:
             return self._turn("failed", f"the study {study.state}: {study.reason}", study=study.name)
         candidate = self._registry.space.complete(study.best.configuration)
         found: dict[str, Any] = {"study": study.name, "configuration": candidate}
-        if candidate == dict(self._against):
+        if self._steady(candidate) == self._steady(self._against):
             return self._turn("rejected", "the values in force are the best found", **found)
         comparison = self._check.compare(candidate, self._against, self._since, study=study.name)
         found |= {"gain": comparison.difference, "low": comparison.low, "high": comparison.high}
         problem = self._check.problem_with(comparison)
         if problem is not None:
             return self._turn("rejected", problem, **found)
-        return self._turn(
-            "canary", f"{self._share:.0%} of the calls try what gains on {comparison.n} examples", **found
-        )
+        why = f"{self._share:.0%} of the calls try what gains on {comparison.n} examples"
+        return self._turn("canary", why, **found)
 
     def _conclude(self, turn: Turn) -> None:
         if turn.kind == "canary" and self._has_changed(self._against):
@@ -324,7 +322,8 @@ class Continuous:
         if turn.kind != "canary":
             self._watch_anew()
             return
-        self._candidate, self._canary = turn.configuration, self._new_canary()
+        self._candidate = turn.configuration
+        self._canary = CanaryTest(answers=self._answers)
         self._sides.clear()  # ratings of earlier calls, from when there was no canary beside them
         self.state = "canary"
 
@@ -344,8 +343,7 @@ class Continuous:
         self._note("promoted", why, configuration=self._candidate, version=change.version)
         self._current, self._before = self._registry.configuration, version
         # What the old values were worth is the level that the new ones have to hold.
-        known = self._canary.others
-        self._watch_anew(known)
+        self._watch_anew(known=self._canary.others)
         self.state = "probation"
 
     def _probe(self, *, has_fallen: bool) -> None:
@@ -376,9 +374,6 @@ class Continuous:
         self._sides.clear()
         self.state = "watching"
 
-    def _new_canary(self) -> CanaryTest:
-        return CanaryTest(answers=self._answers, tolerance=_TOLERANCE)
-
     def _compared(self) -> str:
         return f"{self._canary.difference:+.3f} beside the others in {self._canary.n} ratings"
 
@@ -386,24 +381,27 @@ class Continuous:
         return "" if self._every is None else f", and so do {self._every} calls"
 
     def _turn(self, kind: TurnKind, why: str, **facts: Any) -> Turn:
-        detector = self._detector
-        return Turn(self._clock(), kind, why, detector.recent, detector.level, **facts)
+        return Turn(self._clock(), kind, why, self._detector.recent, self._detector.level, **facts)
 
     def _note(self, kind: TurnKind, why: str, **facts: Any) -> None:
         self._turns.keep(self._turn(kind, why, **facts))
 
 
-def _check_numbers(**numbers: Any) -> None:
+def _check_numbers(*, min_gain: Any, shares: dict[str, Any], counts: dict[str, Any]) -> None:
     """Refuse what is out of range, all at once."""
-    whole = {"every", "warm_up", "canary_answers"}
-    failures = [
-        f"{name} must be a whole number > 0, got {value!r}"
-        for name, value in numbers.items()
-        if name in whole and value is not None and (not isinstance(value, int) or value < 1)
-    ] + [
-        f"{name} must lie between 0 and 1, got {value!r}"
-        for name, value in numbers.items()
-        if name not in whole and not (isinstance(value, (int, float)) and 0 < value < 1)
+    rules = [
+        *((name, n, "be a whole number > 0", type(n) is int and n > 0) for name, n in counts.items()),
+        *(
+            (name, x, "lie between 0 and 1", type(x) in {int, float} and 0 < x < 1)
+            for name, x in shares.items()
+        ),
+        (
+            "min_gain",
+            min_gain,
+            "be a number >= 0",
+            type(min_gain) in {int, float} and 0 <= min_gain < math.inf,
+        ),
     ]
+    failures = [f"{name} must {rule}, got {value!r}" for name, value, rule, holds in rules if not holds]
     if failures:
         raise DataError("\n".join(["this cannot be watched:", *(f"  - {each}" for each in failures)]))

@@ -98,7 +98,7 @@ class CanaryTest:
         How much lower its mean may be then, for the luck of few answers.
     """
 
-    def __init__(self, *, answers: int, tolerance: float) -> None:
+    def __init__(self, *, answers: int, tolerance: float = 0.05) -> None:
         self._answers, self._tolerance = answers, tolerance
         self._sequential = Sequential()
         self._sum = 0.0

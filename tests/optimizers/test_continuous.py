@@ -283,6 +283,18 @@ def test_a_study_that_cannot_be_judged_leaves_its_reason(runtime):
     assert watch.state == "watching"
 
 
+def test_a_study_that_cannot_begin_leaves_its_reason(runtime):
+    """A name that is taken is found out when the study begins; the caller who rates hears nothing of it."""
+    registry, watch = greeting(0.1, name="taken")
+    data = {"trainset": greeted(5), "metric": Worth(0.1), "budget": dx.Budget(trials=1)}
+    dx.optimize(GREETER, space=TONE, **data, name="taken-1").wait()
+    greet(registry, 10, lambda _: 0.8)
+    assert kinds(watch) == ["started", "due", "failed"]
+    assert "there is a study called 'taken-1' already" in watch.turns[-1].why
+    greet(registry, 10, lambda _: 0.8)
+    assert watch.study.wait().name == "taken-2"
+
+
 def test_it_starts_and_stops(runtime):
     """After `stop` nothing is heard, a running study is cancelled; `start` listens again."""
     registry, watch = greeting(0.1)
@@ -327,6 +339,8 @@ def test_the_history_is_a_table(runtime):
 
 def test_what_cannot_be_watched_is_refused_at_once(runtime):
     """Every number out of range is named; so is a space without a registry, and a trainset of one."""
+    with pytest.raises(DataError, match="min_gain must be a number >= 0, got -1"):
+        greeting(0.1, min_gain=-1)
     with pytest.raises(
         DataError, match=r"(?s)canary must lie between 0 and 1, got 1.5.*every|every.*canary must"
     ):
