@@ -101,8 +101,7 @@ class Continuous:
         self._turns = Turns(self.name, events)
         self._registry, self._signature_key, self._metric = registry, signature_key, metric
         self._begin, self._events, self._clock = begin, events, clock
-        self._optimizer = optimizer
-        self._budget = budget or Budget(trials=_TRIALS)
+        self._optimizer, self._budget = optimizer, budget or Budget(trials=_TRIALS)
         self._every, self._fall, self._warm_up = every, fall, warm_up
         self._share, self._answers, self._seed = canary, canary_answers, seed
         self._check = Check(
@@ -126,8 +125,8 @@ class Continuous:
         self._unsubscribe: Callable[[], None] = lambda: None
         self._end_canary: Callable[[], None] = lambda: None
         self._candidate: Configuration = {}
-        self._current = registry.configuration
-        self._against, self._before = registry.configuration, registry.version
+        self._current = self._against = registry.configuration
+        self._before = registry.version
         self._watch_anew()
         self.state = "stopped"
 
@@ -159,7 +158,7 @@ class Continuous:
         with self._lock:
             if self.state == "stopped":
                 self._watch_anew()
-                self._note("started", f"a fall of {self._fall:g} begins a study{self._periodically()}")
+                self._note("started", f"a fall of {self._fall:g} begins a study")
                 self._unsubscribe = self._events.subscribe(self._heard)
         self._turns.announce()
         return self
@@ -376,9 +375,6 @@ class Continuous:
 
     def _compared(self) -> str:
         return f"{self._canary.difference:+.3f} beside the others in {self._canary.n} ratings"
-
-    def _periodically(self) -> str:
-        return "" if self._every is None else f", and so do {self._every} calls"
 
     def _turn(self, kind: TurnKind, why: str, **facts: Any) -> Turn:
         return Turn(self._clock(), kind, why, self._detector.recent, self._detector.level, **facts)
