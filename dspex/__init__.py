@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dspex.optimizers.study import Study
     from dspex.records import ModelInfo, Objective, Price, Strategy
     from dspex.runtime import Runtime
-    from dspex.session import aexecute, configure, execute, explain, history, lm, optimize, route, runs
+    from dspex.session import aexecute, configure, execute, explain, history, lm, optimize, route, runs, watch
     from dspex.variables import ready as spaces
     from dspex.variables.base import (
         Adapter,
@@ -119,6 +119,7 @@ __all__ = [
     "template",
     "validator",
     "validators",
+    "watch",
 ]
 
 # Each public name is imported when it is first used (PEP 562), so that `import dspex` costs milliseconds.
@@ -186,6 +187,7 @@ _HOMES = {
     "template": "dspex.native.template",
     "validator": "dspex.native.validate",
     "validators": "dspex.native.validators",
+    "watch": "dspex.session",
 }
 _ROOMS = ("adapters", "metrics", "optimizers", "sandbox", "spaces", "validators")
 

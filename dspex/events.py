@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dspex.records import Configuration, Decision, Execution, Label, Score, Trial
+    from dspex.records import Configuration, Decision, Execution, Label, Score, Trial, Turn
 
 _log = logging.getLogger("dspex.events")
 
@@ -87,6 +87,14 @@ class StudyAwaited:
     study: str
 
 
+@dataclass(frozen=True, slots=True)
+class TurnTaken:
+    """A continuous optimizer took a step."""
+
+    watch: str
+    turn: Turn
+
+
 Event = (
     DecisionMade
     | ExecutionFinished
@@ -97,6 +105,7 @@ Event = (
     | TrialFinished
     | StudyFinished
     | StudyAwaited
+    | TurnTaken
 )
 
 

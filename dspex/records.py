@@ -411,3 +411,33 @@ class Reply:
     key: str
     value: Mapping[str, Any]
     usage: Usage
+
+
+TurnKind = Literal[
+    "started", "fell", "due", "rejected", "canary", "promoted", "rolled_back", "kept", "failed", "stopped"
+]
+"""What a continuous optimizer did: `fell` and `due` begin a study, the others end something or begin it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One step of a continuous optimizer."""
+
+    at: float
+    """Seconds since the Unix epoch."""
+    kind: TurnKind
+    why: str
+    quality: float | None = None
+    """Mean of the latest ratings; None before the first."""
+    level: float | None = None
+    """Mean of the ratings since these values are in force."""
+    study: str | None = None
+    """The study that this step begins or judges."""
+    configuration: Configuration = field(default_factory=dict)
+    """The values that are tried, taken or left."""
+    gain: float | None = None
+    """Of these values over those in force, on the same examples, in metric units."""
+    low: float | None = None
+    high: float | None = None
+    version: int | None = None
+    """What the registry's version became, if it was written."""

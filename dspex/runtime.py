@@ -18,6 +18,7 @@ from dspex.bridge import program as program_bridge
 from dspex.errors import DataError, DefinitionError, UnknownNameError
 from dspex.events import Event, EventBus, ExecutionFinished, LabelGiven
 from dspex.native.signature import Signature, signature
+from dspex.optimizers.continuous import Continuous
 from dspex.optimizers.definition import define, name_of
 from dspex.optimizers.study import Study
 from dspex.orchestrator.analyze import title_of
@@ -137,6 +138,7 @@ class Runtime:
         self.orchestrator.replay(self.store.since(Cursor(), limit=_REPLAYED)[0])
         self.events.subscribe(self._keep)
         self.studies: dict[str, Study] = {}
+        self.watches: list[Continuous] = []
         self._programs: dict[tuple[str, str], tuple[tuple[Field, ...], dspy.Module]] = {}
 
     def __repr__(self) -> str:
@@ -290,11 +292,7 @@ class Runtime:
         timeout_s: float | None = None,
     ) -> Study:
         """Check everything, then begin a study in the background and return it."""
-        if program_bridge.is_program(task):
-            program, title = task, type(task).__name__
-        else:
-            described = signature(task)
-            program, title = self._program(described, next(iter(self._modules))), title_of(described)
+        program, title = self._student(task)
         definition = define(
             program,
             title=title,
@@ -319,6 +317,30 @@ class Runtime:
         self._enter(definition, row)
         self.studies[study.name] = study
         return study.start()
+
+    def watch(self, task: Task, *, space: Registry, **options: Any) -> Continuous:
+        """Check everything, then begin to watch the calls of a task that run with a registry's values."""
+        watch = Continuous(
+            self._student(task)[0],
+            signature_key=self._every_way(task).described.key,
+            registry=space,
+            begin=partial(self.optimize, task),
+            lm=self.lm,
+            default_lm=self.lm(self.models[0]),
+            pool=self.pool,
+            store=self.store,
+            events=self.events,
+            **options,
+        )
+        self.watches.append(watch)
+        return watch.start()
+
+    def _student(self, task: Task) -> tuple[dspy.Module, str]:
+        """Return the program that is searched, and what tables call it."""
+        if program_bridge.is_program(task):
+            return task, type(task).__name__
+        described = signature(task)
+        return self._program(described, next(iter(self._modules))), title_of(described)
 
     def _row(self, definition: Definition, *, resume: bool) -> Mapping[str, Any] | None:
         """Return a study's row in the store, if it has one, and check that it is its own."""
@@ -381,6 +403,8 @@ class Runtime:
 
     def close(self) -> None:
         """Cancel what runs, keep what happened, and let go of the store."""
+        for watch in self.watches:
+            watch.stop()
         for study in self.studies.values():
             if not study.is_done:
                 study.cancel()

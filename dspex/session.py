@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import dspy
     import pandas as pd
 
+    from dspex.optimizers.continuous import Continuous
     from dspex.optimizers.definition import Budget, Examples
     from dspex.optimizers.study import Study
     from dspex.optimizers.teleprompters import Teleprompter
@@ -229,6 +230,91 @@ def optimize(
     for watcher in _watchers:
         watcher(study)
     return study
+
+
+def watch(
+    task: Task,
+    *,
+    space: Registry,
+    trainset: Examples,
+    metric: Callable[..., Any],
+    valset: Examples | None = None,
+    recent: Callable[[], Examples] | None = None,
+    optimizer: str = "beacon",
+    budget: Budget | None = None,
+    every: int | None = None,
+    fall: float = 0.15,
+    warm_up: int = 50,
+    min_gain: float = 0.02,
+    canary: float = 0.1,
+    canary_answers: int = 40,
+    name: str | None = None,
+    seed: int = 0,
+) -> Continuous:
+    """Watch the calls of a task that run with a registry's values, and search anew when they become worse.
+
+    Ratings (``result.rate(...)``) are the quality that is watched; an attempt that failed counts as 0. When
+    they have fallen, a small study runs in the background. What it finds is promoted if it gains enough on
+    examples that were not searched, and then holds its own as a canary: the rest of the calls goes on with
+    the values in force. If quality falls after all, the old values come back. After a study that found
+    nothing, the level is learned anew.
+
+    Parameters
+    ----------
+    task
+        As in `execute`, which runs it with ``space=`` the same registry.
+    space
+        The registry that is watched, and written: by ``continuous``, with the reason.
+    trainset, metric, optimizer, budget, seed
+        Of the studies, as in `optimize`; 8 trials by default. Nothing measured before a study began counts
+        for it, so that it sees the world of now. A model with a cache of its own would answer from the past.
+    valset
+        Examples that only check what a study found; by default half of the trainset.
+    recent
+        Called before each check for more of them, such as what was lately rated and corrected.
+    every
+        Begin a study after so many calls too, even if nothing fell. None: never.
+    fall
+        The smallest fall of quality that matters, in (0, 1).
+    warm_up
+        How many ratings make a level, and how many a promotion is on probation.
+    min_gain
+        A candidate is promoted only if it gains more than this, in metric units, and a 95 % interval of the
+        paired differences excludes 0.
+    canary
+        The share of the calls that try a candidate, in (0, 1).
+    canary_answers
+        After how many of their ratings it is promoted.
+    name
+        What it and its studies are called.
+
+    Returns
+    -------
+    What watches, until ``stop()``; ``history`` has a row for every step, and each is an event too.
+
+    Raises
+    ------
+    DefinitionError
+        If anything about it is wrong; nothing has run then.
+    """
+    return current().watch(
+        task,
+        space=space,
+        trainset=trainset,
+        metric=metric,
+        valset=valset,
+        recent=recent,
+        optimizer=optimizer,
+        budget=budget,
+        every=every,
+        fall=fall,
+        warm_up=warm_up,
+        min_gain=min_gain,
+        canary=canary,
+        canary_answers=canary_answers,
+        name=name,
+        seed=seed,
+    )
 
 
 def history(limit: int | None = None) -> pd.DataFrame:

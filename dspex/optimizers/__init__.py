@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dspex.errors import UnknownNameError
 from dspex.optimizers.beacon import Beacon, Goal, Recommendation, Row, Work
@@ -24,6 +24,7 @@ from dspex.optimizers.teleprompters import (
 from dspex.optimizers.tpe import Tpe
 
 if TYPE_CHECKING:
+    from dspex.optimizers.continuous import Continuous
     from dspex.optimizers.search import Search
     from dspex.variables.space import Space
 
@@ -36,6 +37,7 @@ __all__ = [
     "BootstrapFewShot",
     "BootstrapFewShotWithOptuna",
     "BootstrapFewShotWithRandomSearch",
+    "Continuous",
     "Found",
     "Goal",
     "InferRules",
@@ -59,6 +61,15 @@ SEARCHES: dict[str, type[Smooth | Tpe | RandomSearch]] = {
     "random": RandomSearch,
     "tpe": Tpe,
 }
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Continuous":
+        raise AttributeError(f"module 'dspex.optimizers' has no attribute {name!r}")
+    # What runs studies imports the searches of this room.
+    from dspex.optimizers.continuous import Continuous
+
+    return Continuous
 
 
 def search_named(name: str, space: Space, seed: int) -> Search:

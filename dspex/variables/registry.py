@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dspex.errors import StaleVersionError, UnknownNameError, VariableError
 from dspex.records import Change, Configuration, Execution, Label, Objective, Value
 from dspex.variables import using
+from dspex.variables.diversion import Diversion
 from dspex.variables.leases import Lease, Leases, OnConflict
 from dspex.variables.online import Learner, Online
 from dspex.variables.watching import Watchers
@@ -80,6 +81,7 @@ class Registry(Mapping[str, Value]):
         self._learners = {
             name: Learner(variable) for name, variable in space.items() if isinstance(variable, Online)
         }
+        self._diversion: Diversion | None = None
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────
 
@@ -308,7 +310,32 @@ class Registry(Mapping[str, Value]):
                 for name, learner in self._learners.items():
                     self._move(name, learner)
             self._watchers.deliver()
-        return self.configuration
+        diversion = self._diversion
+        return self.configuration if diversion is None else diversion.next(self.configuration)
+
+    def divert(self, values: Configuration, share: float, *, seed: int = 0) -> Callable[[], None]:
+        """Let a share of the uses run with other values, which are not written; returns what ends it.
+
+        Raises
+        ------
+        VariableError
+            If the values do not fit the space, `share` is not in (0, 1), or another diversion has not ended.
+        """
+        diversion = Diversion(MappingProxyType(self.space.complete(values)), share, seed=seed)
+        with self._lock:
+            if self._diversion is not None:
+                raise VariableError(
+                    f"one diversion at a time, {dict(self._diversion.values)} has not ended",
+                    hint="call what divert(...) returned",
+                )
+            self._diversion = diversion
+
+        def end() -> None:
+            with self._lock:
+                if self._diversion is diversion:
+                    self._diversion = None
+
+        return end
 
     def learn(self, record: Execution | Label, objective: Objective) -> None:
         """Teach the online variables how a use went, or how it was rated."""

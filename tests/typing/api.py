@@ -7,6 +7,7 @@ from typing import assert_type
 import pandas as pd
 
 import dspex as dx
+from dspex.optimizers.continuous import Continuous
 from dspex.orchestrator.insights import Route
 from dspex.orchestrator.result import Result
 from dspex.records import Change, Decision, Trial, Value
@@ -76,6 +77,9 @@ registry = dx.Registry(dx.Space(tone=dx.Online(dx.Choice(["kind", "plain"]), coo
 assert_type(registry["tone"], Value)
 assert_type(registry.set({"tone": "plain"}, by="me", why="short", version=registry.version), Change)
 assert_type(dx.execute(triage, space=registry, message="hello"), Result)
+watch = dx.watch(triage, space=registry, trainset=task.train, metric=dx.metrics.exact_match, every=500)
+assert_type(watch, Continuous)
+assert_type(watch.history, pd.DataFrame)
 with registry.lease(["tone"], "me", on_conflict="preempt") as lease:
     assert_type(lease, Lease)
     lease["tone"] = "kind"
