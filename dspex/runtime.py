@@ -359,7 +359,8 @@ class Runtime:
     def _enter(self, definition: Definition, row: Mapping[str, Any] | None) -> None:
         """Give a study its row in the store, or begin the one it has anew."""
         if row is not None:
-            self.store.put_study(definition.name, state="running", reason=None, finished_at=None)
+            tags = {"tags": list(definition.tags)} if definition.tags else {}
+            self.store.put_study(definition.name, state="running", reason=None, finished_at=None, **tags)
             return
         self.store.put_study(
             definition.name,

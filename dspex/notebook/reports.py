@@ -67,14 +67,16 @@ def _facts(report: Report) -> html.Raw:
 
 
 def _best(report: Report) -> html.Raw:
-    searched = {name: (values, default) for name, values, default in report.space}
-    rows = [
-        (name, html.code(value), *map(html.muted, reversed(searched.get(name, ("", "")))))
-        for name, value in report.best.items()
-    ]
-    return html.Raw(
-        _heading("Best configuration") + html.table(("variable", "best", "default", "searched"), rows)
-    )
+    best = {name: html.code(value) for name, value in report.best.items()}
+    if report.space:
+        rows = [
+            (name, best.get(name, ""), html.muted(default), html.muted(values))
+            for name, values, default in report.space
+        ]
+        drawn = html.table(("variable", "best", "default", "searched"), rows)
+    else:
+        drawn = html.table(("variable", "best"), best.items())
+    return html.Raw(_heading("Best configuration") + drawn)
 
 
 def _importance(report: Report) -> html.Raw:

@@ -90,7 +90,7 @@ def between(
     >>> right = {f"example {k}": 1.0 for k in range(10)}
     >>> wrong = dict.fromkeys(right, 0.0) | {"example 0": 1.0}
     >>> print(between(right, wrong, names=("new", "old"), on="holdout"))
-    new 1.000, old 0.100 on 10 held-out examples: +0.900 [+0.663, +1.137], p = 0.00391, d = 2.85; new is better
+    new 1.000, old 0.100 on 10 held-out examples: +0.900 [+0.800, +1.031], p = 0.00391, d = 2.85; new is better
     """
     from dspex.optimizers import stats
 

@@ -48,7 +48,7 @@ class Report:
     is_simulated: bool
     facts: Mapping[str, str]
     space: Sequence[tuple[str, str, str]]
-    best: Mapping[str, Any]
+    best: Mapping[str, str]
     comparison: Difference | None
     importance: pd.DataFrame | None
     interactions: pd.DataFrame | None
@@ -147,7 +147,7 @@ def of(study: Experiment) -> Report:
         is_simulated=study.is_simulated,
         facts=_facts(study),
         space=_space(what.space),
-        best=dict(study.best.configuration),
+        best={name: _shown(value) for name, value in study.best.configuration.items()},
         comparison=_unless_too_little(lambda: study.comparison),
         importance=_unless_too_little(study.importance),
         interactions=_unless_too_little(study.interactions),
@@ -208,7 +208,12 @@ def _markdown(report: Report) -> Iterable[str]:
         pairs = [(f"{first} with {second}", f"{share:.0%}") for first, second, share in report.pairs]
         yield from ("", *_table(("together", "share"), pairs))
     shown = report.trials.reset_index()
-    yield from ("", "## Trials", "", *_table(tuple(shown.columns), map(_row, shown.itertuples(index=False))))
+    yield from (
+        "",
+        "## Trials",
+        "",
+        *_table(tuple(shown.columns), (map(_shown, row) for row in shown.itertuples(index=False))),
+    )
     if report.notices:
         yield from ("", "## Notices", "", *(f"- {notice}" for notice in report.notices))
     yield from (
@@ -220,11 +225,11 @@ def _markdown(report: Report) -> Iterable[str]:
     )
 
 
-def _row(values: Iterable[Any]) -> list[str]:
-    return [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> Iterable[str]:
+def _table(header: Sequence[Any], rows: Iterable[Iterable[Any]]) -> Iterable[str]:
     yield f"| {' | '.join(map(_cell, header))} |"
     yield f"|{'---|' * len(header)}"
     for row in rows:

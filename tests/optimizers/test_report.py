@@ -74,11 +74,17 @@ def test_importances_are_tables(experiment, compiled):
 
 
 def test_tags_are_among_the_runs(runtime):
-    """`runs()` shows them; what is no word is refused."""
+    """`runs()` shows them, resuming keeps or replaces them, and what is no word is refused."""
     given = {"space": SPACE, "trainset": TRIAGE.train[:20], "metric": dx.metrics.exact_match}
     runtime.optimize(
         SIGNATURE, **given, budget=dx.Budget(trials=1), name="tagged", tags=["a", "b", "a"]
     ).wait()
     assert runtime.runs().loc["tagged", "tags"] == ["a", "b"]
+    runtime.optimize(SIGNATURE, **given, name="tagged", resume=True, budget=dx.Budget(trials=1)).wait()
+    assert runtime.runs().loc["tagged", "tags"] == ["a", "b"]
+    runtime.optimize(
+        SIGNATURE, **given, name="tagged", resume=True, tags="c", budget=dx.Budget(trials=1)
+    ).wait()
+    assert runtime.runs().loc["tagged", "tags"] == ["c"]
     with pytest.raises(DataError, match="tags must be words, got 3"):
         runtime.optimize(SIGNATURE, **given, tags=[3])
