@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from dspex.optimizers.study import Study
     from dspex.records import ModelInfo, Objective, Price, Strategy
     from dspex.runtime import Runtime
-    from dspex.session import aexecute, configure, execute, explain, history, lm, optimize, route, runs, watch
+    from dspex.session import (
+        aexecute,
+        compare,
+        configure,
+        execute,
+        explain,
+        history,
+        lm,
+        optimize,
+        route,
+        runs,
+        watch,
+    )
     from dspex.variables import ready as spaces
     from dspex.variables.base import (
         Adapter,
@@ -102,6 +114,7 @@ __all__ = [
     "adapters",
     "aexecute",
     "apply",
+    "compare",
     "configure",
     "execute",
     "explain",
@@ -170,6 +183,7 @@ _HOMES = {
     "adapters": "dspex.adapters",
     "aexecute": "dspex.session",
     "apply": "dspex.bridge.applying",
+    "compare": "dspex.session",
     "configure": "dspex.session",
     "execute": "dspex.session",
     "explain": "dspex.session",

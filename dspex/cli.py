@@ -131,6 +131,11 @@ def _parser() -> Parser:
     _add_models(optimize)
     optimize.set_defaults(run=_optimize)
 
+    study = commands.add_parser("study", help="check the zip of a study that somebody exported")
+    study.add_argument("action", choices=["verify"], help="verify: every file is as it was written")
+    study.add_argument("file", type=Path, metavar="FILE.zip", help="what study.export wrote")
+    study.set_defaults(run=_verify)
+
     for name, help_text in (
         ("runs", "list the studies"),
         ("route", "show what was learned about the last task"),
@@ -258,6 +263,13 @@ def _examples(path: Path) -> list[dict[str, Any]]:
             raise DataError(f"{path}, line {number} is not JSON: {error}") from error
         examples.append(example)
     return examples
+
+
+def _verify(given: argparse.Namespace) -> None:
+    from dspex.optimizers import archive
+
+    found = archive.verify(given.file)
+    print(f"{given.file} is as it was exported: {found.study}, {found.n_files} files, {found.n_bytes} bytes")
 
 
 def _bench(given: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from dspex.bridge import program as program_bridge
 from dspex.errors import DataError, DefinitionError, UnknownNameError
 from dspex.events import Event, EventBus, ExecutionFinished, LabelGiven
 from dspex.native.signature import Signature, signature
+from dspex.optimizers import comparing, warm
 from dspex.optimizers.continuous import Continuous
 from dspex.optimizers.definition import define, name_of
 from dspex.optimizers.study import Study
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dspex.optimizers.definition import Budget, Definition, Examples
+    from dspex.optimizers.holdout import Holdout
     from dspex.optimizers.teleprompters import Teleprompter
     from dspex.records import Configuration, Decision
     from dspex.variables.leases import OnConflict
@@ -290,13 +292,19 @@ class Runtime:
         resume: bool = False,
         on_conflict: OnConflict = "wait",
         timeout_s: float | None = None,
+        holdout: Holdout | None = None,
+        tags: Iterable[str] = (),
+        warm_start: Study | str | None = None,
     ) -> Study:
         """Check everything, then begin a study in the background and return it."""
         program, title = self._student(task)
+        searched = space.as_space() if isinstance(space, Registry) else space
+        if warm_start is not None:
+            program, searched = warm.started(program, searched, warm_start, self.store)
         definition = define(
             program,
             title=title,
-            space=space.as_space() if isinstance(space, Registry) else space,
+            space=searched,
             trainset=trainset,
             valset=valset,
             metric=metric,
@@ -308,6 +316,8 @@ class Runtime:
             default_lm=self.lm(self.models[0]),
             reflection_lm=self.lm(max(self.models, key=_dearness)),
             timeout_s=timeout_s,
+            holdout=holdout,
+            tags=tags,
         )
         row = self._row(definition, resume=resume)
         known = self.store.scores(definition.name) if resume else ()
@@ -371,7 +381,8 @@ class Runtime:
     def _enter(self, definition: Definition, row: Mapping[str, Any] | None) -> None:
         """Give a study its row in the store, or begin the one it has anew."""
         if row is not None:
-            self.store.put_study(definition.name, state="running", reason=None, finished_at=None)
+            tags = {"tags": list(definition.tags)} if definition.tags else {}
+            self.store.put_study(definition.name, state="running", reason=None, finished_at=None, **tags)
             return
         self.store.put_study(
             definition.name,
@@ -382,6 +393,7 @@ class Runtime:
             metric=definition.identity["metric"],
             seed=definition.seed,
             definition=dict(definition.identity),
+            tags=list(definition.tags),
         )
 
     # ── looking back ────────────────────────────────────────────────────────────────────────────
@@ -393,6 +405,15 @@ class Runtime:
     def runs(self) -> pd.DataFrame:
         """Return the studies, newest first."""
         return self.store.studies().set_index("name")
+
+    def compare(self, *studies: Study | str) -> pd.DataFrame:
+        """Compare the best of studies in pairs; names are of studies of this runtime."""
+        unknown = [each for each in studies if isinstance(each, str) and each not in self.studies]
+        if unknown:
+            raise UnknownNameError.among("study", unknown[0], self.studies)
+        return comparing.with_others(
+            [self.studies[each] if isinstance(each, str) else each for each in studies]
+        )
 
     def route(self, task: Task | None = None) -> Route:
         """Return what was learned about one signature, by default the one executed last."""

@@ -9,13 +9,14 @@ from dspex.bridge import lm as lm_bridge
 from dspex.runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import dspy
     import pandas as pd
 
     from dspex.optimizers.continuous import Continuous
     from dspex.optimizers.definition import Budget, Examples
+    from dspex.optimizers.holdout import Holdout
     from dspex.optimizers.study import Study
     from dspex.optimizers.teleprompters import Teleprompter
     from dspex.orchestrator.insights import Route
@@ -164,6 +165,9 @@ def optimize(
     resume: bool = False,
     on_conflict: OnConflict = "wait",
     timeout_s: float | None = None,
+    holdout: Holdout | None = None,
+    tags: Iterable[str] = (),
+    warm_start: Study | str | None = None,
 ) -> Study:
     """Search for the best way to run a task, in the background.
 
@@ -201,6 +205,16 @@ def optimize(
         ``preempt``, which cancels the other one.
     timeout_s
         How long one example may take when the study scores it; one that takes longer scores 0.
+    holdout
+        A share of the examples that are scored, or examples of their own, that the search never sees. The
+        best and the default are scored on them once it is over, beside the budget; ``study.comparison`` says
+        what that shows.
+    tags
+        Words that ``dspex.runs()`` shows beside the name.
+    warm_start
+        An earlier study, or its name. Its best configuration becomes this study's default: tried first, and
+        what the result is compared with. Without a space its best program is begun with instead. Rows that
+        both have in common are shared anyway.
 
     Returns
     -------
@@ -226,6 +240,9 @@ def optimize(
         resume=resume,
         on_conflict=on_conflict,
         timeout_s=timeout_s,
+        holdout=holdout,
+        tags=tags,
+        warm_start=warm_start,
     )
     for watcher in _watchers:
         watcher(study)
@@ -325,6 +342,22 @@ def history(limit: int | None = None) -> pd.DataFrame:
 def runs() -> pd.DataFrame:
     """Return the studies, newest first: state, scores before and after, trials, calls and cost."""
     return current().runs()
+
+
+def compare(*studies: Study | str) -> pd.DataFrame:
+    """Compare the best of studies in pairs, by the examples that both have scored; on a shared holdout if there is one.
+
+    Parameters
+    ----------
+    studies
+        Two or more, or their names in this session.
+
+    Returns
+    -------
+    A row a pair: scores, the paired difference with its interval, p value (also adjusted for the number of
+    pairs, by Holm) and effect size.
+    """
+    return current().compare(*studies)
 
 
 def route(task: Task | None = None) -> Route:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dspex.notebook import html
+from dspex.notebook.plots import programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,8 @@ def register(shell: Any) -> None:
     formatters = shell.display_formatter.formatters
     by_name: dict[tuple[str, str], Callable[[Any], str]] = {
         ("dspex.native.signature", "Signature"): signature_html,
+        ("dspex.optimizers.views", "Heatmap"): programs.heatmap_html,
+        ("dspex.optimizers.views", "Lineage"): programs.lineage_html,
         ("dspex.orchestrator.insights", "Route"): route_html,
         ("dspex.orchestrator.result", "Result"): result_html,
         ("dspex.records", "Decision"): decision_html,

@@ -13,6 +13,7 @@ from dspex.bridge.identity import key_of_function
 from dspex.errors import DataError, UnknownNameError
 from dspex.native.signature import Signature
 from dspex.optimizers import SEARCHES, search_named
+from dspex.optimizers.holdout import set_aside
 from dspex.optimizers.teleprompters import TELEPROMPTERS, Teleprompter, teleprompter_named
 from dspex.variables import using
 from dspex.variables.demos import DemoSet
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import dspy
 
     from dspex.bridge.teleprompters import Recipe
+    from dspex.optimizers.holdout import Holdout
     from dspex.records import Configuration, Usage, Value
     from dspex.variables.formulas import Composite
     from dspex.variables.protocol import Variable
@@ -129,6 +131,10 @@ class Definition:
         How long one example may take.
     reflection_lm
         The model for thinking about failures, where none is named.
+    holdout
+        Examples that no search sees.
+    tags
+        What the user calls it beside its name.
     identity
         What makes two studies the same, as JSON: kept, so that a resumed study can be compared.
     """
@@ -154,6 +160,8 @@ class Definition:
     """Every model that it may ask, by name."""
     find_lm: Callable[[Any], dspy.BaseLM]
     reflection_lm: dspy.BaseLM
+    holdout: Sequence[dspy.Example] = ()
+    tags: tuple[str, ...] = ()
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -184,6 +192,8 @@ def define(
     default_lm: dspy.BaseLM,
     reflection_lm: dspy.BaseLM | None = None,
     timeout_s: float | None = None,
+    holdout: Holdout | None = None,
+    tags: Iterable[str] = (),
 ) -> Definition:
     """Check everything a study needs and put it together.
 
@@ -199,6 +209,10 @@ def define(
         The model for thinking about failures; None is `default_lm`.
     timeout_s
         How long one example may take.
+    holdout
+        A share of what is scored, or examples of its own, that no search sees.
+    tags
+        Words beside the name.
 
     Raises
     ------
@@ -208,6 +222,7 @@ def define(
     names = program_bridge.input_names(program)
     train = examples_bridge.checked(trainset, what="trainset", inputs=names)
     val = None if valset is None else examples_bridge.checked(valset, what="valset", inputs=names)
+    train, val, held = set_aside(train, val, holdout, inputs=names, seed=seed)
     job = _teleprompter(optimizer)
     if space is not None:
         space = space.prepared(program, train)
@@ -253,6 +268,8 @@ def define(
         models=[default_lm.model] if space is None else _models(space, program, lm, default_lm),
         find_lm=lm,
         reflection_lm=default_lm if reflection_lm is None else reflection_lm,
+        holdout=held,
+        tags=_checked_tags(tags),
         identity={
             "program": program_bridge.text_key(program),
             "space": None if space is None else space.key,
@@ -263,8 +280,17 @@ def define(
             **({} if job is None else {"options": described(job)}),
             "model": default_lm.model,
             "seed": seed,
+            **({"holdout": examples_bridge.key_of_all(held)} if held else {}),
         },
     )
+
+
+def _checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    found = (tags,) if isinstance(tags, str) else tuple(tags)
+    wrong = [tag for tag in found if not isinstance(tag, str) or not tag.strip()]
+    if wrong:
+        raise DataError(f"tags must be words, got {wrong[0]!r}", hint='tags=["paper", "ablation"]')
+    return tuple(dict.fromkeys(tag.strip() for tag in found))
 
 
 def name_of(optimizer: str | Teleprompter) -> str:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import CancelledError, ExecutionError
 from dspex.events import EventBus, StudyAwaited, StudyFinished, StudyStarted
+from dspex.optimizers import holdout
 from dspex.optimizers.compiling import Compiling
+from dspex.optimizers.experiment import Experiment
 from dspex.optimizers.ledger import Ledger
 from dspex.optimizers.searching import Searching
 from dspex.optimizers.trials import Trials, Workshop
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 StudyState = Literal["queued", "running", "finished", "cancelled", "failed"]
 
 
-class Study:
+class Study(Experiment):
     """A running or finished search, under the name that the store and `dspex.runs()` know. Made by `dspex.optimize`."""
 
     def __init__(
@@ -56,6 +58,7 @@ class Study:
         self._ledger = Ledger(self.name, store, definition.metric_key, known)
         self._trials = Trials(self.name, store, events)
         shop = Workshop(definition, self._ledger, self._trials, pool, store, self._stop.is_set)
+        self._shop = shop
         self._work = Searching(shop) if definition.recipe is None else Compiling(shop)
         self._lease: Lease | None = None
         # dspy's settings and the notebook cell that began this travel in context variables.
@@ -234,9 +237,13 @@ class Study:
     @property
     def program(self) -> dspy.Module:
         """The best program found so far: a plain `dspy.Module`, which runs without dspex."""
+        return self.program_of(self.best)
+
+    def program_of(self, trial: Trial) -> dspy.Module:
+        """Return the program of a trial, as `program` is."""
         if isinstance(self._work, Compiling):
-            return self._work.program(self.best.configuration_key)
-        return self.definition.bind(self.best.configuration)
+            return self._work.program(trial.configuration_key)
+        return self.definition.bind(trial.configuration)
 
     @property
     def compiled(self) -> dspy.Module | None:
@@ -256,6 +263,9 @@ class Study:
     @property
     def usage(self) -> Usage:
         """What the study has paid for, unfinished trials included."""
+        if isinstance(self._work, Compiling):
+            # It counts what is asked while it compiles and compares; the holdout comes after that.
+            return self._work.usage + holdout.usage(self._shop)
         return self._work.usage
 
     # ── the search, on the study's own thread ───────────────────────────────────────────────────
@@ -264,6 +274,7 @@ class Study:
         try:
             self._await_lease()
             self._work.run()
+            self._score_holdout()
             self.state, self.reason = "finished", "; ".join([self._work.reason, *self.notices])
         except CancelledError:
             self.state, self.reason = "cancelled", self._why_cancelled()
@@ -278,6 +289,11 @@ class Study:
         error_text = None if self._failure is None else "".join(traceback.format_exception(self._failure))
         self.events.publish(StudyFinished(self.name, self.reason, error_text))
         self._done.set()
+
+    def _score_holdout(self) -> None:
+        best = self._best()
+        if self.definition.holdout and best is not None:
+            holdout.score(self._shop, [self.best_program(), self.default_program()])
 
     def _await_lease(self) -> None:
         if self._lease is not None:

@@ -84,6 +84,7 @@ study = Table(
     Column("best_configuration", JSON),
     Column("calls", Integer),
     Column("cost_usd", Float),
+    Column("tags", JSON),
 )
 
 trial = Table(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import assert_type
 
 import pandas as pd
 
 import dspex as dx
+from dspex.optimizers.comparing import Difference
 from dspex.optimizers.continuous import Continuous
 from dspex.orchestrator.insights import Route
 from dspex.orchestrator.result import Result
@@ -73,6 +75,22 @@ assert_type(
     dx.Study,
 )
 assert_type(study.wait(), dx.Study)
+again = dx.optimize(
+    triage,
+    space=space,
+    trainset=task.train,
+    metric=dx.metrics.exact_match,
+    holdout=0.2,
+    tags=["paper"],
+    warm_start=study,
+)
+assert_type(again.comparison, Difference)
+assert_type(again.compare(study), Difference)
+assert_type(dx.compare(again, "study"), pd.DataFrame)
+assert_type(again.importance(evaluator="ped-anova"), pd.DataFrame)
+assert_type(again.report().save("report.md"), Path)
+assert_type(again.export("study.zip"), Path)
+assert_type(again.heatmap().to_frame(), pd.DataFrame)
 registry = dx.Registry(dx.Space(tone=dx.Online(dx.Choice(["kind", "plain"]), cooldown_s=60)))
 assert_type(registry["tone"], Value)
 assert_type(registry.set({"tone": "plain"}, by="me", why="short", version=registry.version), Change)
