@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dspex.optimizers.definition import Budget, Examples
+    from dspex.optimizers.options import Beacon
     from dspex.optimizers.study import Study
     from dspex.optimizers.teleprompters import Teleprompter
     from dspex.orchestrator.insights import Route
@@ -156,7 +157,7 @@ def optimize(
     trainset: Examples,
     metric: Callable[..., Any],
     valset: Examples | None = None,
-    optimizer: str | Teleprompter = "beacon",
+    optimizer: str | Beacon | Teleprompter = "beacon",
     budget: Budget | None = None,
     name: str | None = None,
     seed: int = 0,
