@@ -123,8 +123,8 @@ class Searching:
 
     def _search_on(self) -> None:
         width = 1 if self._what.beacon is None else self._what.beacon.parallel
-        if self._what.beacon is not None and self._what.beacon.warm_start:
-            self._search.tell(self._row(*each) for each in earlier_rows(self._what, self._shop))
+        if self._engine is not None and self._what.beacon is not None and self._what.beacon.warm_start:
+            self._engine.tell_earlier(self._row(*each) for each in earlier_rows(self._what, self._shop))
         n_rounds = 0
         while not self._is_spent() and not self._is_settled(n_rounds):
             work = self._search.ask(width)
@@ -249,48 +249,55 @@ class Searching:
         self.reason = spent or ""
         return spent is not None
 
-    def _is_settled(self, rounds: int) -> bool:
-        if self._engine is None or rounds == 0 or rounds % _LOOK_EVERY or not self._engine.is_settled():
+    def _is_settled(self, n_rounds: int) -> bool:
+        if self._engine is None or n_rounds == 0 or n_rounds % _LOOK_EVERY:
             return False
-        self.reason = "settled: hardly anything can be better by more than 0.01"
-        return True
+        try:
+            is_settled = self._engine.is_settled()
+        except ExecutionError:  # nothing is known yet to meet the goal's bounds
+            return False
+        if is_settled:
+            self.reason = "settled: hardly anything can be better by more than 0.01"
+        return is_settled
 
     def _finals_usage(self) -> Usage:
-        """Estimate what scoring today's finalists in full will take, from what their examples have taken."""
+        """Estimate what scoring today's finalists in full will take; those seen little are no cheaper than most."""
+        trials = self._shop.trials.finished
+        n_scores = sum(trial.n_examples for trial in trials)
+        paid = sum((trial.usage for trial in trials), Usage())
         total = Usage()
         for trial in self._leaders():
-            total += _times(trial.usage, (len(self._examples) - trial.n_examples) / trial.n_examples)
+            missing = len(self._examples) - trial.n_examples
+            total += _dearer(
+                _times(trial.usage, missing / trial.n_examples), _times(paid, missing / n_scores)
+            )
         return total
 
     # ── the finalists ───────────────────────────────────────────────────────────────────────────
 
     def _score_finalists(self) -> None:
-        finalists = self._finalists()
         if self._what.budget.exceeded_by(self.usage, self._finals_usage()):
             self.reason += "; the finalists were not scored on every example"
             return
-        work = [
-            Work(dict(each.configuration), each.configuration_key, tuple(self._examples))
-            for each in finalists
-        ]
+        finalists = {self._space.key_of(each): dict(each) for each in self._finalists()}
+        work = [Work(each, key, tuple(self._examples)) for key, each in finalists.items()]
         for each, scored in self._evaluated(work, "final"):
-            known = self._rows[each.key]
+            known = self._rows.setdefault(each.key, {})
             new = [score for score in scored.scores if score.example_key not in known]
             known.update({score.example_key: score for score in new})
             self._finish(each, "final", scored.scores, scored.spent)
             if self._engine is not None:
                 self._engine.tell(self._row(each.configuration, score) for score in new)
 
-    def _finalists(self) -> list[Trial]:
+    def _finalists(self) -> list[Configuration]:
         """Return what is recommended, the leaders and the default: the result is never worse than where it began."""
-        chosen = {trial.configuration_key: trial for trial in self._leaders()}
+        leaders = [
+            trial.configuration for trial in self.ranked(self._shop.trials.finished)[: self._n_leaders]
+        ]
         recommended = self._recommend()
-        if recommended is not None:
-            key = self._space.key_of(recommended.configuration)
-            by_key = {trial.configuration_key: trial for trial in self._shop.trials.finished}
-            if key in by_key:
-                chosen = {key: by_key[key], **chosen}
-        return list(chosen.values())
+        if recommended is not None and recommended.configuration not in leaders:
+            leaders = [recommended.configuration, *leaders[:-1]]
+        return [*leaders, self._space.default()]
 
     def _leaders(self) -> list[Trial]:
         trials = self._shop.trials.finished
@@ -308,6 +315,15 @@ def _times(usage: Usage, factor: float) -> Usage:
         tokens_out=round(factor * usage.tokens_out),
         cost_usd=factor * usage.cost_usd,
         latency_s=factor * usage.latency_s,
+    )
+
+
+def _dearer(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        calls=max(one.calls, other.calls),
+        tokens_in=max(one.tokens_in, other.tokens_in),
+        tokens_out=max(one.tokens_out, other.tokens_out),
+        cost_usd=max(one.cost_usd, other.cost_usd),
     )
 
 

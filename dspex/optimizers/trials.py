@@ -49,7 +49,7 @@ class Trials:
     def begin(self, configuration: Configuration, key: str, phase: TrialPhase, n_examples: int) -> int:
         """Give a trial its number and announce it."""
         number = self.number(key, phase)
-        self._events.publish(TrialStarted(self._study, number, configuration, n_examples))
+        self._events.publish(TrialStarted(self._study, number, configuration, n_examples, phase))
         return number
 
     def scored(self, number: int, score: Score) -> None:

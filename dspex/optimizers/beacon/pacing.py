@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from dspex.optimizers.beacon.search import Beacon
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from dspex.optimizers.beacon.work import Work
+    from dspex.optimizers.beacon.work import Row, Work
     from dspex.records import Value
     from dspex.variables.space import Space
 
@@ -34,11 +34,17 @@ class Paced(Beacon):
         super().__init__(space, examples=examples, **options)
         self._most = most
         self._is_closed = False
+        self._n_given, self._n_given_scores = 0, 0
+
+    def tell_earlier(self, rows: Iterable[Row]) -> None:
+        """Take in what earlier studies have scored; it is not counted."""
+        self.tell(rows)
+        self._n_given, self._n_given_scores = len(self._register.configurations), sum(self._register.n_told)
 
     @property
     def n_tried(self) -> int:
         """How many configurations have scores, or are about to."""
-        return len(self._register.configurations)
+        return len(self._register.configurations) - self._n_given
 
     def ask(self, n: int = 1) -> list[Work]:
         """Return up to `n` proposals; once there are configurations enough, among those alone."""
@@ -51,7 +57,7 @@ class Paced(Beacon):
         return super().ask(1)
 
     def _room(self, most: int) -> int:
-        n_scores = sum(self._register.n_told)
+        n_scores = sum(self._register.n_told) - self._n_given_scores
         return min(most, _STARTUP + n_scores // _PACE) - self.n_tried
 
     def _candidates(self) -> list[dict[str, Value]]:
