@@ -185,11 +185,13 @@ def optimize(
     valset
         Examples that are scored instead, and never shown as demos.
     optimizer
-        ``beacon`` or ``random``; or one of DSPy's, by name (``simba``, ``miprov2``, ``gepa``, ``copro``,
+        ``beacon``, ``gp``, ``tpe`` or ``random``, or ``dspex.optimizers.Beacon(acquisition="ei")`` with
+        options, a goal beside quality among them; or one of DSPy's, by name (``simba``, ``miprov2``, ``gepa``, ``copro``,
         ``bootstrap``, ``bootstrap_rs``, ``bootstrap_optuna``, ``knn``, ``infer_rules``, ``better_together``,
         ``labeled``) or with options: ``dspex.optimizers.Simba(max_steps=4)``.
     budget
-        When to stop; 40 trials by default, and for an optimizer of DSPy when it is done.
+        When to stop; 40 trials by default, which is 48 examples for each on average and fewer once nothing is
+        likely to be better, and for an optimizer of DSPy when it is done.
     name
         What the store calls the study.
     seed

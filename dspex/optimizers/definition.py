@@ -53,7 +53,8 @@ class Budget:
     ----------
     trials
         Configurations, or programs that an optimizer of DSPy tries. None: 40 for a search, and as many as
-        it makes for an optimizer of DSPy.
+        it makes for an optimizer of DSPy. A search scores at most 48 examples for each, finalists aside;
+        BEACON spends them where they tell most, and stops before when nothing is likely to be better.
     seconds, usd, calls, tokens
         Of the whole study: time, US dollars, calls to models, and tokens in and out.
     patience

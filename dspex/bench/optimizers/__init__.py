@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SEEDS = 20
+PARTS = ("mixed", "prompt", "matrix", "functions", "suggesting")
 _BUDGET = 6000
-_SLOW_BUDGET = 1200
-"""Calls for methods that take seconds for each hundred."""
 _POOL_BUDGET = 3000
 _FIRST_SEED = 200
 _TRIALS = 60
@@ -39,18 +38,28 @@ _FRESH = 40
 def run(*, seeds: int = SEEDS, matrix: Path | None = None) -> None:
     """Print the tables."""
     print("  " + ", ".join(f"{name} {_version(name)}" for name in ("optuna", "numpy", "torch")))
-    for title in ("mixed", "prompt"):
-        found = {name: _curves(title, name, seeds) for name in METHODS if _fits(name, title == "prompt")}
+    for title in [family for family in worlds.FAMILIES if family in PARTS]:
+        found = {
+            name: _curves(title, name, seeds) for name in METHODS if _fits(name, is_pool=title == "prompt")
+        }
         print_curves(_TITLES[title], {METHODS[name].title: each for name, each in found.items()})
         _print_ratio(found)
+    if "matrix" in PARTS:
+        _pool(seeds, matrix)
+    if "functions" in PARTS:
+        _functions(seeds)
+    if "suggesting" in PARTS:
+        _suggesting()
+
+
+def _pool(seeds: int, matrix: Path | None) -> None:
+    """Print the table of a pool of configurations that nothing is known to relate."""
     table = worlds.unstructured(_FIRST_SEED) if matrix is None else worlds.load(matrix)
     title = (
         f"{matrix or 'an unstructured matrix'}, {table.shape[0]} configurations x {table.shape[1]} examples"
     )
-    pool = {name: _curves(title, name, seeds, table) for name in METHODS if _fits(name, is_pool=True)}
-    print_curves(title, {METHODS[name].title: each for name, each in pool.items()})
-    _functions(seeds)
-    _suggesting()
+    found = {name: _curves(title, name, seeds, table) for name in METHODS if _fits(name, is_pool=True)}
+    print_curves(title, {METHODS[name].title: each for name, each in found.items()})
 
 
 _TITLES = {
@@ -59,7 +68,7 @@ _TITLES = {
 }
 
 
-def _fits(name: str, is_pool: bool) -> bool:
+def _fits(name: str, *, is_pool: bool) -> bool:
     method = METHODS[name]
     return (is_pool or not method.is_for_pools) and (_has_torch() or not method.needs_torch)
 
@@ -76,8 +85,7 @@ def _version(name: str) -> str:
 
 
 def _curves(family: str, method: str, seeds: int, matrix: NDArray[np.float64] | None = None) -> Curves:
-    budget = _BUDGET if matrix is None else _POOL_BUDGET
-    budget = _SLOW_BUDGET if METHODS[method].needs_torch else budget
+    budget = min(METHODS[method].most_calls, _BUDGET if matrix is None else _POOL_BUDGET)
     jobs = [Job(family, method, _FIRST_SEED + seed, budget, matrix) for seed in range(seeds)]
     return curves(jobs, processes().map)
 

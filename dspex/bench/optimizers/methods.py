@@ -218,14 +218,16 @@ class Named(NamedTuple):
     needs_torch: bool = False
     is_for_pools: bool = False
     """Whether it needs a finite space."""
+    most_calls: int = 6000
+    """Fewer for those that take seconds for each hundred calls."""
 
 
 METHODS = {
-    "beacon": Named("BEACON, 8 at a time", beacon),
-    "beacon-1": Named("BEACON, one at a time", beacon_alone, is_for_pools=True),
+    "beacon": Named("BEACON, 8 at a time", beacon, most_calls=2400),
+    "beacon-1": Named("BEACON, one at a time", beacon_alone, is_for_pools=True, most_calls=1200),
     "ucbe": Named("UCB-E", ucbe, is_for_pools=True),
-    "gp-minibatch": Named("Optuna GP, minibatches", gp_minibatch, needs_torch=True),
-    "gp-full": Named("Optuna GP, full", gp_full, needs_torch=True),
+    "gp-minibatch": Named("Optuna GP, minibatches", gp_minibatch, needs_torch=True, most_calls=1200),
+    "gp-full": Named("Optuna GP, full", gp_full, needs_torch=True, most_calls=6000),
     "tpe-minibatch": Named("Optuna TPE, minibatches", tpe_minibatch),
     "tpe-full": Named("Optuna TPE, full", tpe_full),
     "mipro": Named("MIPROv2's scheme", mipro),

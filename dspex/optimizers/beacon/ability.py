@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 
 Likelihood = Literal["auto", "logit", "gaussian"]
 
-_TEMPER = 0.8
-"""Weight of the likelihood of right and wrong: examples of one dev set are less independent than they look."""
 _DIFFICULTY_SPREAD = 1.5
 _ROUNDS = 10
 _SETTLED = 0.02
+_LONGEST = 3.0
 _MOST_REFIT = 150
 """Configurations that settings are learnt from: those observed most."""
 _GRID = np.linspace(-9.0, 9.0, 73)
@@ -47,10 +46,10 @@ class Belief(NamedTuple):
         """The standard deviation of each."""
         return np.sqrt(np.maximum(np.diag(self.covariance), 1e-18))
 
-    def draws(self, count: int, rng: np.random.Generator) -> FloatArray:
-        """Draw all of them together, shape ``(count, n)``."""
+    def draws(self, count: int, rng: np.random.Generator, *, eagerness: float = 1.0) -> FloatArray:
+        """Draw all of them together, shape ``(count, n)``, `eagerness` times as far from the mean as believed."""
         root = algebra(len(self.mean)).cholesky(self.covariance + 1e-9 * np.eye(len(self.mean)))
-        return self.mean + rng.standard_normal((count, len(self.mean))) @ root.T
+        return self.mean + eagerness * (rng.standard_normal((count, len(self.mean))) @ root.T)
 
 
 class Tallies(NamedTuple):
@@ -108,7 +107,8 @@ class Ability:
         self._difficulty_variance = np.zeros(0)
         self._pull, self._weight = np.zeros(0), np.zeros(0)
         self._dispersion = 1.0
-        self._half_root: FloatArray | None = None
+        self._known: FloatArray | None = None
+        self._told = np.empty((0, 0))
 
     @property
     def n_configurations(self) -> int:
@@ -141,7 +141,7 @@ class Ability:
         """Take in a configuration, and return its number."""
         self._rows = np.vstack([self._rows, row])
         self._pending = np.append(self._pending, 0)
-        self._half_root = None
+        self._known = None
         self.abilities = np.append(self.abilities, 0.0)
         return len(self._rows) - 1
 
@@ -157,7 +157,7 @@ class Ability:
 
     def await_scores(self, configuration: int, count: int) -> None:
         """Expect `count` more scores of a configuration: its spread narrows, its mean stays."""
-        self._half_root = None
+        self._known = None
         self._pending[configuration] = max(0.0, self._pending[configuration] + count)
 
     def tallies(self, numbers: list[int]) -> Tallies:
@@ -173,7 +173,7 @@ class Ability:
     def fit(self) -> None:
         """Find the most probable abilities and difficulties under the present settings."""
         self._grow()
-        self._half_root = None
+        self._known = None
         who, what = np.array(self._who, dtype=int), np.array(self._what, dtype=int)
         n_examples = int(what.max()) + 1 if len(what) else 0
         scores = self._standardised()
@@ -181,9 +181,7 @@ class Ability:
         self.difficulties = np.append(self.difficulties[:known], np.zeros(n_examples - known))
         for _ in range(_ROUNDS):
             before = self.abilities
-            if n_examples > 1:
-                self._fit_difficulties(who, what, scores)
-            self._fit_abilities(who, what, scores)
+            self._step(who, what, scores)
             if len(before) == 0 or np.abs(self.abilities - before).max() < _SETTLED:
                 break
         self._measure_dispersion(who, what, scores)
@@ -215,31 +213,67 @@ class Ability:
         expected = self.abilities[who] - self.difficulties[what]
         if self.is_logit:
             expected = _sigmoid(expected)
-            strength = _TEMPER / self._dispersion
+            strength = 1 / self._dispersion
             return (scores - expected) * strength, np.maximum(expected * (1 - expected), 1e-4) * strength
         precision = np.exp(-2 * self._log_noise)
         return (scores - expected) * precision, np.full(len(scores), precision)
 
-    def _fit_difficulties(self, who: NDArray[np.int_], what: NDArray[np.int_], scores: FloatArray) -> None:
-        n = len(self.difficulties)
-        for _ in range(2):
-            pull, weight = self._pulls(who, what, scores)
-            precision = np.bincount(what, weight, n) + self._difficulty_spread**-2
-            slope = -np.bincount(what, pull, n) - self.difficulties * self._difficulty_spread**-2
-            self.difficulties = self.difficulties + np.clip(slope / precision, -3, 3)
+    def _step(self, who: NDArray[np.int_], what: NDArray[np.int_], scores: FloatArray) -> None:
+        """Take one Newton step in abilities and difficulties together, the latter eliminated.
+
+        What an example of unknown difficulty says about an ability is worth less: that is the second term
+        of `_told`.
+        """
+        n, m = len(self._rows), len(self.difficulties)
+        pull, weight = self._pulls(who, what, scores)
+        working = weight * (self.abilities[who] - self.difficulties[what]) + pull
+        target = np.bincount(who, working, n).astype(float)
+        if m <= 1:
+            self._told = np.diag(np.bincount(who, weight, n).astype(float))
+            self._weight = np.diag(self._told).copy()
+            self._move(target)
+            return
+        shared = np.zeros((n, m))
+        np.add.at(shared, (who, what), weight)
+        precision = np.bincount(what, weight, m) + self._difficulty_spread**-2
+        seen = np.bincount(what, working, m)
+        self._told = np.diag(shared.sum(axis=1)) - (shared / precision) @ shared.T
+        self._weight = np.maximum(np.diag(self._told), 0.0)
+        self._move(target - shared @ (seen / precision))
+        moved = (shared.T @ self.abilities - seen) / precision
+        self.difficulties = self.difficulties + np.clip(moved - self.difficulties, -_LONGEST, _LONGEST)
         self._difficulty_variance = 1 / precision
 
-    def _fit_abilities(self, who: NDArray[np.int_], what: NDArray[np.int_], scores: FloatArray) -> None:
-        n = len(self._rows)
-        pull, weight = self._pulls(who, what, scores)
-        slope = np.bincount(who, pull, n)
-        self._weight = np.bincount(who, weight, n).astype(float)
-        target = self._weight * self.abilities + slope
-        root_weight = np.sqrt(self._weight)
-        inverse, _ = algebra(n).inverse(np.eye(n) + root_weight[:, None] * self._matrix * root_weight)
-        # What has no score yet has no weight, and pulls at nothing.
-        self._pull = root_weight * (inverse @ (target / np.where(root_weight > 0, root_weight, 1.0)))
+    def _move(self, target: FloatArray) -> None:
+        """Go to the abilities that balance prior and scores, but no further than `_LONGEST` at once."""
+        pull = self._balance(target)
+        self._pull = np.append(self._pull, np.zeros(len(pull) - len(self._pull)))
+        move = self._matrix @ (pull - self._pull)
+        share = (
+            1.0 if not self.is_logit else min(1.0, _LONGEST / max(float(np.abs(move).max(initial=0.0)), 1e-9))
+        )
+        self._pull = self._pull + share * (pull - self._pull)
         self.abilities = self._matrix @ self._pull
+
+    def _balance(self, target: FloatArray) -> FloatArray:
+        if len(self.difficulties) > 1:
+            return target - self._explained(self._told) @ (self._matrix @ target)
+        # Without noise the weights are huge: this way round nothing cancels.
+        n, root = len(target), np.sqrt(self._weight)
+        inverse, _ = algebra(n).inverse(np.eye(n) + root[:, None] * self._matrix * root)
+        balanced: FloatArray = root * (inverse @ (target / np.where(root > 0, root, 1.0)))
+        return balanced
+
+    def _explained(self, told: FloatArray) -> FloatArray:
+        """Return the matrix ``M`` such that scores leave ``K - K M K`` of the covariance ``K``."""
+        n = len(told)
+        if len(self.difficulties) > 1:
+            root = algebra(n).cholesky(told + 1e-9 * np.eye(n))
+        else:
+            root = np.diag(np.sqrt(np.diag(told)))
+        inverse, _ = algebra(n).inverse(np.eye(n) + root.T @ self._matrix @ root)
+        explained: FloatArray = root @ inverse @ root.T
+        return explained
 
     def _measure_dispersion(self, who: NDArray[np.int_], what: NDArray[np.int_], scores: FloatArray) -> None:
         """Measure how far graded scores scatter, compared with right and wrong."""
@@ -254,50 +288,49 @@ class Ability:
 
     def believe(self, rows: FloatArray) -> Belief:
         """Return the joint belief about the abilities of configurations, pending ones taken as told."""
-        across, half = self._halves(rows)
-        return Belief(across.T @ self._pull, self._kernel.between(rows, rows) - half.T @ half)
+        across, known = self._across(rows)
+        return Belief(across.T @ self._pull, self._kernel.between(rows, rows) - across.T @ known)
 
     def mean_sd(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return mean and standard deviation of each ability; cheaper than `believe` for many."""
-        across, half = self._halves(rows)
-        variance = self._kernel.diagonal - np.einsum("ij,ij->j", half, half)
+        across, known = self._across(rows)
+        variance = self._kernel.diagonal - np.einsum("ij,ij->j", across, known)
         return across.T @ self._pull, np.sqrt(np.maximum(variance, 1e-18))
 
     def effects(self, rows: FloatArray) -> dict[tuple[int, ...], FloatArray]:
         """Return what each column, and each pair of columns, adds to the abilities of some configurations."""
-        self._half_root = self._half_root if self._half_root is not None else self._factored()
+        self._extend()
         return {term: part.T @ self._pull for term, part in self._kernel.terms(self._rows, rows)}
 
-    def _halves(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _across(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return covariances with the known configurations, and what these explain of them."""
         across = self._kernel.between(self._rows, rows)
-        if not len(self._rows):
-            return across, across
-        if self._half_root is None:
-            self._half_root = self._factored()
-        return across, self._half_root @ across
+        if self._known is None:
+            self._extend()
+            told = self._told + np.diag(self._pending * self._typical_weight())
+            self._known = self._explained(told)
+        return across, self._known @ across
 
-    def _factored(self) -> FloatArray:
-        """Return what turns covariances with the known configurations into what they explain."""
+    def _extend(self) -> None:
+        """Make room for configurations that came after the last fit: nothing is told of them yet."""
         self._grow()
-        n = len(self._rows)
+        n, old = len(self._rows), len(self._told)
+        self._told = np.pad(self._told, (0, n - old))
         self._pull = np.append(self._pull, np.zeros(n - len(self._pull)))
         self._weight = np.append(self._weight, np.zeros(n - len(self._weight)))
-        root_weight = np.sqrt(self._weight + self._pending * self._typical_weight())
-        root = algebra(n).cholesky(np.eye(n) + root_weight[:, None] * self._matrix * root_weight)
-        return np.asarray(np.linalg.inv(root) * root_weight)
 
     def _typical_weight(self) -> float:
         """How much one more score is expected to tell."""
         if self._scores:
             return float(self._weight.sum() / len(self._scores))
-        return 0.2 * _TEMPER if self.is_logit else float(np.exp(-2 * self._log_noise))
+        return 0.2 if self.is_logit else float(np.exp(-2 * self._log_noise))
 
     def score_of(self, abilities: FloatArray, n_examples: int) -> FloatArray:
         """Translate abilities into expected scores over `n_examples` examples, seen or not."""
         if not self.is_logit:
             shift = self.difficulties.mean() if len(self.difficulties) else 0.0
-            centred: FloatArray = abilities - shift
-            return centred * self.spread + self.mean
+            centred: FloatArray = (abilities - shift) * self.spread + self.mean
+            return centred
         variance = np.append(self._difficulty_variance, self._difficulty_spread**2)
         softened = np.sqrt(1 + np.pi / 8 * variance[: len(self.difficulties) + 1])
         if len(variance) <= len(self.difficulties):
@@ -307,8 +340,8 @@ class Ability:
         if share.sum() == 0:
             share[-1] = 1
         curve = _sigmoid((_GRID[:, None] - each) / softened) @ (share / share.sum())
-        at: FloatArray = np.interp(abilities, _GRID, curve)
-        return at
+        scores: FloatArray = np.interp(abilities, _GRID, curve)
+        return scores
 
     # ── learning the settings ───────────────────────────────────────────────────────────────────
 
@@ -348,7 +381,9 @@ class Ability:
         values = self._standardised() + self.difficulties[what]
         centre = np.bincount(who, values, n) / np.maximum(np.bincount(who, minlength=n), 1)
         inside = np.isin(who, chosen)
-        squares = float(((values - centre[who])[inside] ** 2).sum())
+        # Difficulties that are themselves uncertain hide some of the scatter.
+        hidden = self._difficulty_variance[what] if len(self.difficulties) > 1 else 0.0
+        squares = float(((values - centre[who]) ** 2 + hidden)[inside].sum())
         return Within(squares, int(inside.sum()) - len(chosen))
 
     @property

@@ -46,6 +46,12 @@ _CHEAP = 6
 _HOPE = 2.5
 _FADING = 10.0
 """How fast a prior counts less, in configurations."""
+_BALANCES = 16
+"""Balances of several objectives that promising candidates are kept for."""
+_SECOND_LOOK = 6
+"""With ``"ucbe"``, one proposal of so many is Thompson's."""
+_EAGERNESS = 0.8
+"""How far joint draws go, as a share of what is believed: batches run in parallel, and explore enough."""
 _CERTAIN = 500
 """Joint draws behind a certificate."""
 
@@ -160,7 +166,8 @@ class Beacon:
         asked = [self._work(self._space.default())] if is_first else []
         self._default_asked = True
         if self._acquisition != "ucbe":
-            self._update(n)
+            self._asked += n
+            self._update()
         if len(asked) < n:
             asked += [self._work(each) for each in self._chosen(n - len(asked))]
         return [work for work in asked if work.examples]
@@ -205,11 +212,17 @@ class Beacon:
         if not candidates:
             return []
         rows = self._encoder.rows(candidates)
-        choose = self._by_thompson if self._acquisition == "thompson" else self._one_by_one
-        return [candidates[k] for k in choose(candidates, rows, count)]
+        n_drawn = count if self._acquisition == "thompson" else 0
+        if self._acquisition == "ucbe":
+            # A bandit by counts never returns to an arm that had bad luck twice; draws do.
+            n_drawn = (self._asked + count) // _SECOND_LOOK - self._asked // _SECOND_LOOK
+            self._asked += count
+        chosen = self._by_thompson(candidates, rows, n_drawn) if n_drawn else []
+        return [candidates[k] for k in [*chosen, *self._one_by_one(candidates, rows, count - n_drawn)]]
 
     def _by_thompson(self, candidates: list[dict[str, Value]], rows: FloatArray, count: int) -> list[int]:
         """Choose winners of joint draws; among several winners, those cheaper or thought more promising."""
+        self._update()
         promising = self._promising(rows)
         choices = _CHEAP if self._cost_aware or self._prior is not None else 1
         worth = self._goal.worth(self._draws(rows[promising], 2 * choices * count), self._rng)
@@ -224,22 +237,49 @@ class Beacon:
 
     def _promising(self, rows: FloatArray) -> NDArray[np.int_]:
         """Keep the candidates that may well be good: joint draws of all would take most of the time."""
-        if len(rows) <= _DRAWN or self._goal.needs != ("quality",):
+        if len(rows) <= _DRAWN:
             return np.arange(len(rows))
+        # Bounds may be met by what is hoped for and not by what is believed: both are looked at.
+        sides = (_HOPE, -_CAUTION) if self._goal.bounds else (_HOPE,)
+        balances = 1 if len(self._goal.objectives) == 1 else _BALANCES
+        most = _DRAWN // (balances * len(sides))
+        kept = [
+            np.argsort(-self._hoped(rows, side, balances), axis=1, kind="stable")[:, :most] for side in sides
+        ]
+        return np.unique(np.concatenate(kept))
+
+    def _hoped(self, rows: FloatArray, side: float, balances: int) -> FloatArray:
+        """Return worths some standard deviations to the good side, shape ``(balances, n)``."""
         mean, sd = self._ability.mean_sd(rows)
-        return np.argsort(-(mean + _HOPE * sd), kind="stable")[:_DRAWN]
+        hopes = {"quality": self._in_units(self._ability, mean + side * sd)}
+        for name, model in self._costs.items():
+            mean, sd = model.mean_sd(rows)
+            hopes[name] = np.exp(self._in_units(model, mean - side * sd))
+        return self._goal.worth(
+            {name: np.tile(hope, (balances, 1)) for name, hope in hopes.items()}, self._rng
+        )
+
+    def _in_units(self, model: Ability, abilities: FloatArray) -> FloatArray:
+        """Translate abilities into what is scored; for quality alone their order is enough."""
+        if self._goal.needs == ("quality",):
+            return abilities
+        return model.score_of(abilities, self._register.n_examples)
 
     def _draws(self, rows: FloatArray, count: int) -> dict[str, FloatArray]:
         """Draw everything that the goal needs."""
-        quality = self._ability.believe(rows).draws(count, self._rng)
-        if self._goal.needs != ("quality",):
-            quality = self._ability.score_of(quality, self._register.n_examples)
-        drawn = {"quality": quality}
-        for name, model in self._costs.items():
-            if name in self._goal.needs:
-                logs = model.believe(rows).draws(count, self._rng)
-                drawn[name] = np.exp(model.score_of(logs, self._register.n_examples))
+        drawn = {"quality": self._drawn(self._ability, rows, count)}
+        for name in self._goal.needs:
+            if name in self._costs:
+                drawn[name] = np.exp(self._drawn(self._costs[name], rows, count))
         return drawn
+
+    def _drawn(self, model: Ability, rows: FloatArray, count: int) -> FloatArray:
+        belief = model.believe(rows)
+        abilities = belief.draws(count, self._rng, eagerness=_EAGERNESS)
+        if self._goal.bounds:
+            # Of many candidates one always meets the bounds by luck: half of the draws go by what is believed.
+            abilities[::2] = belief.mean - _CAUTION * belief.sd
+        return self._in_units(model, abilities)
 
     def _weights(self, candidates: Sequence[Configuration], rows: FloatArray) -> FloatArray:
         """Weigh candidates by what they cost and by what was thought of them beforehand."""
@@ -302,15 +342,15 @@ class Beacon:
                     model.observe(number, example, float(np.log(max(value, 1e-9))))
             self._is_stale = True
 
-    def _update(self, asked: int = 0) -> None:
+    def _update(self) -> None:
         """Draw the conclusions from what was told, and now and then learn the settings anew."""
-        self._asked += asked
         if not self._is_stale:
             return
         models = (self._ability, *self._costs.values())
-        if self._asked >= self._refit_at:
-            # The more is known, the less a dozen more rows can change the settings.
-            self._refit_at = self._asked + max(self._refit_every, self._asked // 10)
+        known = max(self._asked, self._ability.n_scores // _BATCH)
+        if known >= self._refit_at:
+            # The more is known, the less a dozen more proposals can change the settings.
+            self._refit_at = known + max(self._refit_every, known // 10)
             for model in models:
                 model.refit()
         else:
