@@ -136,6 +136,8 @@ class Searching:
 
     def _is_sampled(self) -> bool:
         """Whether there are examples that the search's own ranking has not seen."""
+        if self._what.beacon is not None and self._what.beacon.warm_start:
+            return True  # the best may be one that was never tried here
         return any(len(rows) < len(self._examples) for rows in self._rows.values())
 
     def _done(self, work: Sequence[Work]) -> list[Row]:

@@ -50,7 +50,9 @@ class Paced(Beacon):
         """Return up to `n` proposals; once there are configurations enough, among those alone."""
         room = n if self._most is None else min(n, self._room(self._most))
         self._is_closed = room < 1
-        found = super().ask(n if self._is_closed else room)
+        count = n if self._is_closed else room
+        # The first of all is the default, of which nothing may be left to score: then another one.
+        found = super().ask(count) or super().ask(count)
         if found or not self._is_closed or self.n_tried >= (self._most or 0):
             return found
         self._is_closed = False  # all that was begun is scored on everything
