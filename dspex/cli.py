@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from dspex.events import Event
     from dspex.optimizers.study import Study
+    from dspex.records import Trial
     from dspex.runtime import Runtime
 
 _CELL_TIMEOUT_S = 300
@@ -51,7 +52,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--optimizer",
         default="beacon",
-        help="beacon (default), random, or one of DSPy's: simba, miprov2, gepa ...",
+        help="beacon (default), gp, tpe, random, or one of DSPy's: simba, miprov2, gepa ...",
     )
     parser.add_argument(
         "--trials", type=int, help="at most so many (default 40; DSPy's optimizers end by themselves)"
@@ -222,7 +223,7 @@ class _Progress:
 
     def __init__(self, planned: int | None) -> None:
         self._planned = planned
-        self._best = 0.0
+        self._trials: dict[int, Trial] = {}
         self._end = "\r" if sys.stderr.isatty() else "\n"
 
     def __call__(self, event: Event) -> None:
@@ -230,15 +231,21 @@ class _Progress:
 
         if isinstance(event, TrialFinished):
             trial = event.trial
-            self._best = max(self._best, trial.score)
+            self._trials[trial.number] = trial
             print(
-                f"{self._bar(trial.number + 1)}trial {trial.number:>3} ({trial.phase}): {trial.score:.3f}, best {self._best:.3f}   ",
+                f"{self._bar(len(self._trials))}trial {trial.number:>3} ({trial.phase}): {trial.score:.3f} on "
+                f"{trial.n_examples} examples, best {self._best():.3f}   ",
                 end=self._end,
                 file=sys.stderr,
                 flush=True,
             )
         elif isinstance(event, StudyFinished) and self._end == "\r":
             print(file=sys.stderr)
+
+    def _best(self) -> float:
+        """Return the best score of those on enough examples: half as many as the most."""
+        enough = max(trial.n_examples for trial in self._trials.values()) / 2
+        return max(trial.score for trial in self._trials.values() if trial.n_examples >= enough)
 
     def _bar(self, n_done: int) -> str:
         """Draw how far a study is that said how many trials it would make."""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from dspex.optimizers.definition import Budget, Definition, Examples
     from dspex.optimizers.holdout import Holdout
+    from dspex.optimizers.options import Beacon
     from dspex.optimizers.teleprompters import Teleprompter
     from dspex.records import Configuration, Decision
     from dspex.variables.leases import OnConflict
@@ -285,7 +286,7 @@ class Runtime:
         trainset: Examples,
         metric: Callable[..., Any],
         valset: Examples | None = None,
-        optimizer: str | Teleprompter = "beacon",
+        optimizer: str | Beacon | Teleprompter = "beacon",
         budget: Budget | None = None,
         name: str | None = None,
         seed: int = 0,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dspex.optimizers.continuous import Continuous
     from dspex.optimizers.definition import Budget, Examples
     from dspex.optimizers.holdout import Holdout
+    from dspex.optimizers.options import Beacon
     from dspex.optimizers.study import Study
     from dspex.optimizers.teleprompters import Teleprompter
     from dspex.orchestrator.insights import Route
@@ -158,7 +159,7 @@ def optimize(
     trainset: Examples,
     metric: Callable[..., Any],
     valset: Examples | None = None,
-    optimizer: str | Teleprompter = "beacon",
+    optimizer: str | Beacon | Teleprompter = "beacon",
     budget: Budget | None = None,
     name: str | None = None,
     seed: int = 0,
@@ -189,11 +190,13 @@ def optimize(
     valset
         Examples that are scored instead, and never shown as demos.
     optimizer
-        ``beacon`` or ``random``; or one of DSPy's, by name (``simba``, ``miprov2``, ``gepa``, ``copro``,
+        ``beacon``, ``gp``, ``tpe`` or ``random``, or ``dspex.optimizers.Beacon(acquisition="ei")`` with
+        options, a goal beside quality among them; or one of DSPy's, by name (``simba``, ``miprov2``, ``gepa``, ``copro``,
         ``bootstrap``, ``bootstrap_rs``, ``bootstrap_optuna``, ``knn``, ``infer_rules``, ``better_together``,
         ``labeled``) or with options: ``dspex.optimizers.Simba(max_steps=4)``.
     budget
-        When to stop; 40 trials by default, and for an optimizer of DSPy when it is done.
+        When to stop; 40 trials by default, which is 48 examples for each on average and fewer once nothing is
+        likely to be better, and for an optimizer of DSPy when it is done.
     name
         What the store calls the study.
     seed

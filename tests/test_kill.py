@@ -54,16 +54,16 @@ def test_a_killed_study_keeps_its_finished_trials_and_goes_on(tmp_path):
     child = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, store, "begin"], stdout=subprocess.PIPE, text=True
     )
-    announced = [int(child.stdout.readline()) for _ in range(6)]
+    announced = [int(child.stdout.readline()) for _ in range(12)]
     child.send_signal(signal.SIGKILL)
     announced += [int(line) for line in child.stdout.read().splitlines()]
     child.wait(10)
     child.stdout.close()
     kept = [number for (number,) in rows(store, "select number from trial order by number")]
-    assert announced == list(range(len(announced)))
-    assert kept[: len(announced)] == announced
-    paid = count(store, "score")
-    assert paid >= 40 * len(kept)
+    assert len(set(announced)) < len(announced)  # a trial that grows is announced again
+    assert kept == list(range(len(kept)))
+    assert set(announced) <= set(kept)
+    assert count(store, "score") >= rows(store, "select sum(n_examples) from trial")[0][0]
 
     said = subprocess.run(
         [sys.executable, "-c", SCRIPT, store, "resume"], capture_output=True, text=True, check=True

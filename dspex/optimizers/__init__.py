@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dspex.errors import UnknownNameError
-from dspex.optimizers.beacon import Beacon, Goal, Recommendation, Row, Work
+from dspex.optimizers.beacon import Goal, Recommendation, Row, Work
 from dspex.optimizers.beacon.blackbox import Found, Smooth, maximize, minimize
+from dspex.optimizers.options import SEARCHES, Beacon, search_named
 from dspex.optimizers.random_search import RandomSearch
 from dspex.optimizers.teleprompters import (
     COPRO,
@@ -25,8 +25,6 @@ from dspex.optimizers.tpe import Tpe
 
 if TYPE_CHECKING:
     from dspex.optimizers.continuous import Continuous
-    from dspex.optimizers.search import Search
-    from dspex.variables.space import Space
 
 __all__ = [
     "COPRO",
@@ -56,12 +54,6 @@ __all__ = [
     "search_named",
 ]
 
-SEARCHES: dict[str, type[Smooth | Tpe | RandomSearch]] = {
-    "beacon": Smooth,
-    "random": RandomSearch,
-    "tpe": Tpe,
-}
-
 
 def __getattr__(name: str) -> Any:
     if name != "Continuous":
@@ -70,16 +62,3 @@ def __getattr__(name: str) -> Any:
     from dspex.optimizers.continuous import Continuous
 
     return Continuous
-
-
-def search_named(name: str, space: Space, seed: int) -> Search:
-    """Start a search by its name.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such optimizer.
-    """
-    if name not in SEARCHES:
-        raise UnknownNameError.among("optimizer", name, SEARCHES)
-    return SEARCHES[name](space, seed=seed)

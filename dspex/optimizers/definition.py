@@ -12,8 +12,9 @@ from dspex.bridge import program as program_bridge
 from dspex.bridge.identity import key_of_function
 from dspex.errors import DataError, UnknownNameError
 from dspex.native.signature import Signature
-from dspex.optimizers import SEARCHES, search_named
+from dspex.optimizers.beacon.goal import Goal
 from dspex.optimizers.holdout import set_aside
+from dspex.optimizers.options import SEARCHES, Beacon, search_named
 from dspex.optimizers.teleprompters import TELEPROMPTERS, Teleprompter, teleprompter_named
 from dspex.variables import using
 from dspex.variables.demos import DemoSet
@@ -54,7 +55,8 @@ class Budget:
     ----------
     trials
         Configurations, or programs that an optimizer of DSPy tries. None: 40 for a search, and as many as
-        it makes for an optimizer of DSPy.
+        it makes for an optimizer of DSPy. A search scores at most 48 examples for each, finalists aside;
+        BEACON spends them where they tell most, and stops before when nothing is likely to be better.
     seconds, usd, calls, tokens
         Of the whole study: time, US dollars, calls to models, and tokens in and out.
     patience
@@ -125,6 +127,8 @@ class Definition:
         What the metric computes.
     optimizer
         Its name.
+    beacon
+        BEACON's options; None for any other optimizer.
     recipe
         Which of DSPy's optimizers it is; None for a search.
     timeout_s
@@ -151,6 +155,7 @@ class Definition:
     metric: Callable[..., Any]
     metric_key: str
     optimizer: str
+    beacon: Beacon | None
     recipe: Recipe | None
     budget: Budget
     timeout_s: float | None
@@ -184,7 +189,7 @@ def define(
     trainset: Examples,
     valset: Examples | None,
     metric: Callable[..., Any],
-    optimizer: str | Teleprompter,
+    optimizer: str | Beacon | Teleprompter,
     budget: Budget | None,
     name: str,
     seed: int,
@@ -223,7 +228,7 @@ def define(
     train = examples_bridge.checked(trainset, what="trainset", inputs=names)
     val = None if valset is None else examples_bridge.checked(valset, what="valset", inputs=names)
     train, val, held = set_aside(train, val, holdout, inputs=names, seed=seed)
-    job = _teleprompter(optimizer)
+    job, beacon = _teleprompter(optimizer), _beacon(optimizer)
     if space is not None:
         space = space.prepared(program, train)
         _check_space(space, program, lm)
@@ -236,7 +241,7 @@ def define(
     outputs = Signature.from_dspy(program_bridge.signature_of(program)).outputs
     _check_metric(metric, scored, outputs, default_lm)
     if job is None:
-        _check_search(str(optimizer), space, seed)
+        _check_search(name_of(optimizer), space, seed)
 
     def bind(configuration: Configuration) -> dspy.Module:
         if space is None:
@@ -261,6 +266,7 @@ def define(
         metric=metric,
         metric_key=metric_key,
         optimizer=name_of(optimizer),
+        beacon=beacon,
         recipe=None if job is None else job.recipe,
         budget=_complete(budget or Budget(), job),
         timeout_s=timeout_s,
@@ -277,7 +283,8 @@ def define(
             "demos": examples_bridge.key_of_all(demos),
             "metric": _name_of(metric),
             "optimizer": name_of(optimizer),
-            **({} if job is None else {"options": described(job)}),
+            **({} if job is None else {"options": described(job.options)}),
+            **({} if beacon is None or not beacon.options else {"options": described(beacon.options)}),
             "model": default_lm.model,
             "seed": seed,
             **({"holdout": examples_bridge.key_of_all(held)} if held else {}),
@@ -293,7 +300,7 @@ def _checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tag.strip() for tag in found))
 
 
-def name_of(optimizer: str | Teleprompter) -> str:
+def name_of(optimizer: str | Beacon | Teleprompter) -> str:
     """Return what tables call an optimizer.
 
     Examples
@@ -303,23 +310,32 @@ def name_of(optimizer: str | Teleprompter) -> str:
     """
     job = _teleprompter(optimizer)
     if job is None:
-        return str(optimizer)
+        return str(optimizer) if _beacon(optimizer) is None else "beacon"
     return next(name for name, each in TELEPROMPTERS.items() if each is type(job))
 
 
-def described(job: Teleprompter) -> dict[str, str]:
+def described(options: Mapping[str, Any]) -> dict[str, str]:
     """Write an optimizer's options down, so that a resumed study can be compared."""
-    return {name: _option(value) for name, value in sorted(job.options.items())}
+    return {name: _option(value) for name, value in sorted(options.items())}
 
 
 def _option(value: Any) -> str:
-    plain = isinstance(value, (str, int, float, bool, list, tuple, type(None)))
+    plain = isinstance(value, (str, int, float, bool, list, tuple, Goal, type(None)))
     return repr(value) if plain else getattr(value, "model", None) or key_of_function(value)
 
 
-def _teleprompter(optimizer: str | Teleprompter) -> Teleprompter | None:
+def _beacon(optimizer: str | Beacon | Teleprompter) -> Beacon | None:
+    if optimizer == "beacon" or (isinstance(optimizer, type) and issubclass(optimizer, Beacon)):
+        return Beacon()
+    return optimizer if isinstance(optimizer, Beacon) else None
+
+
+def _teleprompter(optimizer: str | Beacon | Teleprompter) -> Teleprompter | None:
     if isinstance(optimizer, type) and issubclass(optimizer, Teleprompter):
-        return optimizer()
+        made: Teleprompter = optimizer()
+        return made
+    if isinstance(optimizer, Beacon):
+        return None
     return optimizer if isinstance(optimizer, Teleprompter) else teleprompter_named(str(optimizer))
 
 
@@ -331,7 +347,8 @@ def _check_search(optimizer: str, space: Space | None, seed: int) -> None:
             f"{optimizer} needs a space to search, got none",
             hint="space=dspex.Space(...); the optimizers of DSPy need none",
         )
-    search_named(optimizer, space, seed)
+    if optimizer != "beacon":
+        search_named(optimizer, space, seed)
 
 
 def _check_student(job: Teleprompter, student: dspy.Module, default_lm: dspy.BaseLM) -> None:

@@ -7,7 +7,7 @@ import contextvars
 import threading
 import uuid
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dspex.bridge import examples as examples_bridge
 from dspex.bridge import identity
@@ -28,9 +28,27 @@ _POLL_S = 0.05
 """How soon a cancellation is noticed while models are being waited for."""
 
 
+class Task(NamedTuple):
+    """One program, to be scored on examples."""
+
+    program: dspy.Module
+    lm: dspy.BaseLM
+    configuration_key: str
+    examples: Sequence[dspy.Example]
+
+
+class Scored(NamedTuple):
+    """What came of it."""
+
+    scores: list[Score]
+    """One per example, in their order."""
+    spent: Usage
+    """What was newly paid for."""
+
+
 @dataclass(frozen=True)
 class _Job:
-    """One program, to be run on examples."""
+    """A task's program, told from others by what it says."""
 
     program: dspy.Module
     lm: dspy.BaseLM
@@ -74,18 +92,39 @@ class Evaluator:
 
     def evaluate(
         self, program: dspy.Module, lm: dspy.BaseLM, configuration_key: str, examples: Sequence[dspy.Example]
-    ) -> tuple[list[Score], Usage]:
+    ) -> Scored:
         """Score a program on every example, in their order, and say what was newly paid for."""
-        by_key = {examples_bridge.key_of(example): example for example in examples}
-        text_key = identity.run_key(program, identity.said_by(program), lm)
-        job = _Job(program, lm, text_key, configuration_key)
-        scores = self._ledger.find_all(text_key, configuration_key, list(by_key))
-        new: dict[str, Score] = {}
-        pending = {
-            self._pool.submit(self._once, job, key, example): key
-            for key, example in by_key.items()
-            if key not in scores
-        }
+        return self.evaluate_all([Task(program, lm, configuration_key, examples)])[0]
+
+    def evaluate_all(self, tasks: Sequence[Task]) -> list[Scored]:
+        """Score several programs at the same time, each on its own examples.
+
+        Raises
+        ------
+        CancelledError
+            If `stopped` says so; what was scored until then is in the ledger.
+        """
+        known: list[dict[str, Score]] = []
+        pending: dict[concurrent.futures.Future[Score], tuple[int, str]] = {}
+        for number, task in enumerate(tasks):
+            by_key = {examples_bridge.key_of(example): example for example in task.examples}
+            text_key = identity.run_key(task.program, identity.said_by(task.program), task.lm)
+            job = _Job(task.program, task.lm, text_key, task.configuration_key)
+            known.append(self._ledger.find_all(text_key, task.configuration_key, list(by_key)))
+            for key, example in by_key.items():
+                if key not in known[number]:
+                    pending[self._pool.submit(self._once, job, key, example)] = number, key
+        new = self._gathered(pending)
+        return [
+            self._scored(task, found, new.get(k, {}))
+            for k, (task, found) in enumerate(zip(tasks, known, strict=True))
+        ]
+
+    def _gathered(
+        self, pending: dict[concurrent.futures.Future[Score], tuple[int, str]]
+    ) -> dict[int, dict[str, Score]]:
+        """Wait for rows, and keep each as it comes."""
+        new: dict[int, dict[str, Score]] = {}
         while pending:
             if self._stopped():
                 for future in pending:
@@ -93,13 +132,18 @@ class Evaluator:
                 raise CancelledError("the evaluation was cancelled")
             done, _ = concurrent.futures.wait(pending, timeout=_POLL_S, return_when="FIRST_COMPLETED")
             for future in done:
-                new[pending.pop(future)] = scored = self._result(future)
+                number, key = pending.pop(future)
+                new.setdefault(number, {})[key] = scored = self._result(future)
                 self._ledger.add(scored)
                 self._announce(scored)
+        return new
+
+    @staticmethod
+    def _scored(task: Task, known: dict[str, Score], new: dict[str, Score]) -> Scored:
+        keys = [examples_bridge.key_of(example) for example in task.examples]
         # Summed in the examples' order: floats added as they came would differ from run to run.
-        spent = sum((new[key].usage for key in by_key if key in new), Usage())
-        known = {**scores, **new}
-        return [known[examples_bridge.key_of(example)] for example in examples], spent
+        spent = sum((new[key].usage for key in dict.fromkeys(keys) if key in new), Usage())
+        return Scored([new[key] if key in new else known[key] for key in keys], spent)
 
     @staticmethod
     def _result(future: concurrent.futures.Future[Score]) -> Score:

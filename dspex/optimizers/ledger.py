@@ -48,6 +48,7 @@ class Ledger:
             for score in known
         ]
         self._scores = {score.key: score for score in mine}
+        self._took: dict[ScoreKey, Usage] = {}
         # Rows of databases that knew no text keys are told apart by configuration alone.
         self._unnamed = {
             (score.configuration_key, score.example_key): score
@@ -83,6 +84,7 @@ class Ledger:
     def borrow(self, row: Score) -> Score:
         """Take over a row that somebody else has paid for."""
         borrowed = replace(row, usage=Usage())
+        self._took[row.key] = row.usage
         self.add(borrowed)
         return borrowed
 
@@ -94,6 +96,10 @@ class Ledger:
             self._scores[score.key] = score
         self._store.append_score(self._study, score)
         return True
+
+    def took(self, row: Score) -> Usage:
+        """Return what an evaluation took, whoever paid for it; nothing where that is not known."""
+        return self._took.get(row.key, row.usage)
 
     def rows(self) -> list[Score]:
         """Return every row."""

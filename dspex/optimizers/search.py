@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from dspex.optimizers.beacon.work import Work
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from dspex.records import Configuration, Score, Value
+    from dspex.optimizers.beacon.work import Row
+    from dspex.records import Configuration, Value
     from dspex.variables.space import Space
 
 _PATIENCE = 30
@@ -27,11 +30,16 @@ class Search(Protocol):
         ...
 
 
-class Work(NamedTuple):
-    """What a search asks to be evaluated: a configuration on some examples."""
+class Batches(Protocol):
+    """Proposes work, several pieces at a time, and is told rows: what a study runs."""
 
-    configuration: Configuration
-    example_keys: tuple[str, ...]
+    def ask(self, n: int = 1) -> list[Work]:
+        """Return up to `n` pieces of work; none when everything was tried."""
+        ...
+
+    def tell(self, rows: Iterable[Row]) -> None:
+        """Take in scores, whether they were asked for or not."""
+        ...
 
 
 class OneByOne:
@@ -51,23 +59,24 @@ class OneByOne:
         self._search = search
         self._space = space
         self._example_keys = tuple(example_keys)
-        self._asked: dict[str, Configuration] = {}
 
-    def ask(self, n: int) -> list[Work]:
+    def ask(self, n: int = 1) -> list[Work]:
         """Return up to `n` pieces of work; none when everything was tried."""
         found: list[Work] = []
         while len(found) < n and (configuration := self._search.ask()) is not None:
-            self._asked[self._space.key_of(configuration)] = configuration
-            found.append(Work(configuration, self._example_keys))
+            found.append(Work(configuration, self._space.key_of(configuration), self._example_keys))
         return found
 
-    def tell(self, rows: Sequence[Score]) -> None:
+    def tell(self, rows: Iterable[Row]) -> None:
         """Take in the rows of configurations that were asked for; the mean is their score."""
-        by_key: dict[str, list[float]] = {}
+        scores: dict[str, list[float]] = {}
+        configurations: dict[str, Configuration] = {}
         for row in rows:
-            by_key.setdefault(row.configuration_key, []).append(row.score)
-        for key, scores in by_key.items():
-            self._search.tell(self._asked[key], sum(scores) / len(scores))
+            key = self._space.key_of(row.configuration)
+            configurations[key] = row.configuration
+            scores.setdefault(key, []).append(row.score)
+        for key, configuration in configurations.items():
+            self._search.tell(configuration, sum(scores[key]) / len(scores[key]))
 
 
 def unseen(space: Space, seen: set[str], rng: random.Random) -> dict[str, Value] | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import dspy
     import pandas as pd
 
+    from dspex.optimizers.beacon import Recommendation
     from dspex.optimizers.definition import Definition
     from dspex.pools import Pool
     from dspex.records import Candidate, Score, Trial, Usage
@@ -229,10 +230,32 @@ class Study(Experiment):
     def _best(self) -> Trial | None:
         trials = [trial for trial in self.finished_trials if trial.phase != "bootstrap"]
         finals = [trial for trial in trials if trial.phase == "final"]
-        if not finals and isinstance(self._work, Compiling):
+        if isinstance(self._work, Searching):
+            return next(iter(self._work.ranked(finals or trials)), None)
+        if not finals:
             by_key = {trial.configuration_key: trial for trial in trials}
             return next((by_key[key] for key in self._work.best_keys() if key in by_key), None)
         return max(finals or trials, key=lambda trial: trial.score, default=None)
+
+    @property
+    def recommendation(self) -> Recommendation | None:
+        """What BEACON would use, its expected score, and how probably nothing is better.
+
+        None while it searches, where nothing meets the goal's bounds, and for the optimizers that cannot say.
+        """
+        return self._work.recommendation if isinstance(self._work, Searching) else None
+
+    @property
+    def pareto(self) -> tuple[Trial, ...]:
+        """The trials that no other beats in every objective of BEACON's goal; none while it searches."""
+        keys = self._work.pareto if isinstance(self._work, Searching) else ()
+        thorough = {trial.configuration_key: trial for trial in self.finished_trials}
+        return tuple(thorough[key] for key in keys if key in thorough)
+
+    @property
+    def planned_scores(self) -> int | None:
+        """How many examples a search scores at most, finalists aside; None where that is not known."""
+        return self._work.planned_scores if isinstance(self._work, Searching) else None
 
     @property
     def program(self) -> dspy.Module:

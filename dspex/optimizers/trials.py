@@ -10,7 +10,7 @@ from dspex.events import EventBus, ExampleScored, TrialFinished, TrialStarted
 from dspex.optimizers.evaluate import Evaluator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from dspex.optimizers.definition import Definition
     from dspex.optimizers.ledger import Ledger
@@ -48,8 +48,8 @@ class Trials:
 
     def begin(self, configuration: Configuration, key: str, phase: TrialPhase, n_examples: int) -> int:
         """Give a trial its number and announce it."""
-        number = self._number(key, phase)
-        self._events.publish(TrialStarted(self._study, number, configuration, n_examples))
+        number = self.number(key, phase)
+        self._events.publish(TrialStarted(self._study, number, configuration, n_examples, phase))
         return number
 
     def scored(self, number: int, score: Score) -> None:
@@ -63,15 +63,17 @@ class Trials:
             self._store.append_trial(self._study, trial)
         elif before.n_examples == trial.n_examples and trial.number not in self._finished:
             trial = before  # a resumed study walks through its old trials again, and pays nothing for them
-        else:
+        elif before.n_examples <= trial.n_examples:
             self._store.replace_trial(self._study, trial)
         with self._lock:
-            self._is_stored[trial.number] = trial
+            if before is None or before.n_examples <= trial.n_examples:
+                self._is_stored[trial.number] = trial
             self._finished[trial.number] = trial
         self._events.publish(TrialFinished(self._study, trial))
         return trial
 
-    def _number(self, key: str, phase: TrialPhase) -> int:
+    def number(self, key: str, phase: TrialPhase) -> int:
+        """Return a trial's number; a new one gets the next."""
         with self._lock:
             number = self._numbers.get((key, phase))
             if number is None:
@@ -96,11 +98,18 @@ class Workshop:
 
     def evaluator(self, number: int) -> Evaluator:
         """Return what evaluates the programs of one trial."""
+        return self._evaluator(lambda score: self.trials.scored(number, score))
+
+    def evaluator_of(self, numbers: Mapping[str, int]) -> Evaluator:
+        """Return what evaluates several trials at the same time; `numbers` has theirs by configuration."""
+        return self._evaluator(lambda score: self.trials.scored(numbers[score.configuration_key], score))
+
+    def _evaluator(self, announce: Callable[[Score], None]) -> Evaluator:
         return Evaluator(
             self.definition.metric,
             self.ledger,
             self.pool,
             stopped=self.stopped,
-            announce=lambda score: self.trials.scored(number, score),
+            announce=announce,
             timeout_s=self.definition.timeout_s,
         )

@@ -1,16 +1,22 @@
-"""Beginning where an earlier study ended."""
+"""Beginning where earlier studies ended: with their best as the default, and with what they have scored."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dspex.errors import DataError, UnknownNameError
+from dspex.bridge import examples as examples_bridge
+from dspex.bridge import identity
+from dspex.errors import DataError, DspexError, UnknownNameError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import dspy
 
+    from dspex.optimizers.definition import Definition
     from dspex.optimizers.study import Study
-    from dspex.records import Configuration
+    from dspex.optimizers.trials import Workshop
+    from dspex.records import Configuration, Score
     from dspex.store import Store
     from dspex.variables.space import Space
 
@@ -65,3 +71,32 @@ def _shared(space: Space, best: Configuration, earlier: Study | str) -> Configur
             hint="leave warm_start out, or give the space a variable of the earlier one",
         )
     return space.complete(known)
+
+
+def earlier_rows(what: Definition, shop: Workshop) -> Iterator[tuple[Configuration, Score]]:
+    """Walk through the rows of other studies that would be this one's, had it paid for them."""
+    assert what.space is not None  # a search without one is refused beforehand
+    examples = [examples_bridge.key_of(each) for each in what.scored]
+    for key, configuration in _earlier(what, what.space, shop).items():
+        program = what.bind(configuration)
+        text_key = identity.run_key(program, identity.said_by(program), what.default_lm)
+        for row in shop.ledger.find_all(text_key, key, examples).values():
+            yield configuration, row
+
+
+def _earlier(what: Definition, space: Space, shop: Workshop) -> dict[str, Configuration]:
+    """Return the configurations of this space that other studies have tried, by key."""
+    found: dict[str, Configuration] = {}
+    for name in sorted(shop.store.studies()["name"]):
+        for trial in [] if name == what.name else shop.store.trials(name):
+            if _fits(space, trial.configuration):
+                found.setdefault(space.key_of(trial.configuration), trial.configuration)
+    return found
+
+
+def _fits(space: Space, configuration: Configuration) -> bool:
+    try:
+        space.check(configuration)
+    except DspexError:
+        return False
+    return True

@@ -36,7 +36,7 @@ class Point:
     n_failed: int
     cost_usd: float
     is_final: bool
-    """Whether it was scored on every example; those of the search share a sample."""
+    """Whether it was scored on every example; those of the search were on some."""
     values: tuple[str, ...]
     """The configuration, one text per variable."""
 
@@ -53,6 +53,8 @@ class RunData:
     best: Point | None
     default_score: float | None
     planned_trials: int
+    planned_scores: int | None
+    """How many examples the search scores at most; None where that is not known."""
     cost_usd: float
     elapsed_s: float
     """Seconds that the finished trials took; those of a resumed study include what it did before."""
@@ -60,13 +62,16 @@ class RunData:
 
     @property
     def best_so_far(self) -> tuple[tuple[int, float], ...]:
-        """(trial number, highest score up to it) for each trial of the search.
+        """(trial number, highest score up to it) for each trial of the search that was scored on enough examples.
 
-        The finalists are scored on other examples, so that they cannot continue this line.
+        Enough is half as many as the trial with the most: a score of two examples says little. The finalists
+        are scored on other examples, so that they cannot continue this line.
         """
+        search = [point for point in drawable(self.points) if not point.is_final]
+        enough = max((point.n_examples for point in search), default=0) / 2
         line: list[tuple[int, float]] = []
-        for point in drawable(self.points):
-            if not point.is_final:
+        for point in search:
+            if point.n_examples >= enough:
                 line.append((point.number, max(point.score, line[-1][1]) if line else point.score))
         return tuple(line)
 
@@ -96,6 +101,7 @@ def run_data(study: Study) -> RunData:
         best=_point(study.best, variables) if points else None,
         default_score=None if baseline is None else baseline.score,
         planned_trials=study.definition.budget.trials or 0,
+        planned_scores=study.planned_scores,
         cost_usd=study.usage.cost_usd,
         elapsed_s=elapsed_s(study.finished_trials),
         is_simulated=study.is_simulated,
@@ -103,8 +109,12 @@ def run_data(study: Study) -> RunData:
 
 
 def elapsed_s(trials: Iterable[Trial]) -> float:
-    """Add up how long trials took, in seconds."""
-    return sum(trial.finished_at - trial.started_at for trial in trials)
+    """Add up the time in which trials were evaluated, in seconds; several at once count once."""
+    total, until = 0.0, -math.inf
+    for began, ended in sorted((trial.started_at, trial.finished_at) for trial in trials):
+        total += max(0.0, ended - max(began, until))
+        until = max(until, ended)
+    return total
 
 
 def drawable(points: Sequence[Point]) -> list[Point]:

@@ -4,7 +4,8 @@
 /**
  * @typedef {[number, number | null, number | null, number, number, number, 0 | 1, string[]]} Row
  * @typedef {{ state: string, reason: string, planned: number, best: number | null, default: number | null,
- *   cost_usd: number, elapsed_s: number, simulated: boolean, running: [number, number, number] | null }} Status
+ *   cost_usd: number, elapsed_s: number, simulated: boolean, running: [number, number, number, boolean] | null,
+ *   planned_scores: number | null }} Status
  * @typedef {{ name: string, variables: string[], points: Row[], status: Status }} Snapshot
  * @typedef {{ start: number, points: Row[], status: Status }} Delta
  * @typedef {{ number: number, score: number, stderr: number | null, examples: number, failed: number,
@@ -33,10 +34,13 @@ export function points(shown) {
     .filter((point) => Number.isFinite(point.score));
 }
 
-/** The highest score up to each trial of the search. @param {Point[]} all @returns {[number, number][]} */
+/** The highest score up to each trial of the search that was scored on enough examples: half of the most.
+ * @param {Point[]} all @returns {[number, number][]} */
 export function bestSoFar(all) {
   let best = -Infinity;
-  return all.filter((point) => !point.isFinal).map((point) => [point.number, (best = Math.max(best, point.score))]);
+  const search = all.filter((point) => !point.isFinal);
+  const enough = Math.max(0, ...search.map((point) => point.examples)) / 2;
+  return search.filter((point) => point.examples >= enough).map((point) => [point.number, (best = Math.max(best, point.score))]);
 }
 
 /** @param {Snapshot} shown */
@@ -68,9 +72,7 @@ export function statusLine({ points: rows, status }, cancelling = false) {
   }
   if (cancelling) return "Cancelling. While a cell is running, interrupt the kernel instead.";
   if (!status.running) return "Starting";
-  const [number, done, of] = status.running;
-  // Trials of the search share one sample: more examples than that means a finalist.
-  const isFinal = rows.length > 0 && of > rows[0][3];
+  const [number, done, of, isFinal] = status.running;
   const what = isFinal ? "Scoring the finalists" : `Trial ${number + 1}${status.planned ? ` of at most ${status.planned}` : ""}`;
   return `${what}, ${done} of ${of} examples`;
 }
@@ -78,7 +80,9 @@ export function statusLine({ points: rows, status }, cancelling = false) {
 /** The share of the work that is done, in [0, 1]. @param {Snapshot} shown */
 export function progress({ points: rows, status }) {
   if (status.state === "finished") return 1;
-  const searched = rows.filter((row) => !row[6]).length;
+  const search = rows.filter((row) => !row[6]);
+  if (status.planned_scores) return Math.min(1, search.reduce((sum, row) => sum + row[3], 0) / status.planned_scores);
+  const searched = search.length;
   const [number, done, of] = status.running ?? [0, 0, 1];
   const part = number === searched && number === rows.length ? done / Math.max(of, 1) : 0;
   // An optimizer of DSPy does not say how many programs it will try.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import dspex as dx
-from dspex.optimizers import Beacon, Row
+from dspex.optimizers.beacon import Beacon, Row
 
 EXAMPLES = [f"e{k}" for k in range(120)]
 

@@ -11,7 +11,8 @@ from beacon_worlds import EXAMPLES, World, searched
 
 import dspex as dx
 from dspex.errors import DataError, ExecutionError, UnknownNameError
-from dspex.optimizers import Beacon, Goal, Row
+from dspex.optimizers import Goal, Row
+from dspex.optimizers.beacon import Beacon
 from dspex.optimizers.beacon.goal import front
 
 
