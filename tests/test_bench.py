@@ -29,7 +29,7 @@ def test_definitions_print_every_figure(monkeypatch, capsys):
     monkeypatch.setattr(definitions, "_GENERATIONS", 8)
     bench.run(["definitions"])
     lines = capsys.readouterr().out.splitlines()[3:]
-    figures = {line[:60].strip(): float(line[60:-3]) for line in lines}
+    figures = {line[:60].strip(): float(line[60:-3].replace(",", "")) for line in lines}
     assert len(figures) == 11
     assert figures["class after 8 new instructions: dspex"] < figures["class after 8 new instructions: DSPy"]
 

@@ -203,7 +203,7 @@ def _ready(messages: list[dict[str, Any]], values: dict[str, Any]) -> Any:
     made = dspy.ChatAdapter()
     # DSPy's own steps, each without its work: what it was given third is the signature.
     made._call_preprocess = lambda *given: given[2]  # noqa: SLF001
-    made.format = lambda *_: messages
+    made.format = lambda *_: list(map(dict.copy, messages))
     made._call_postprocess = lambda *_: [dict(values)]  # noqa: SLF001
     return made
 
