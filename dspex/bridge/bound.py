@@ -210,7 +210,7 @@ class Configuration(Parameter):  # type: ignore[misc]  # dspy is untyped
         self.former = dict(former)
 
     def __repr__(self) -> str:
-        return f"Configuration({', '.join(f'{name}={value!r}' for name, value in self.values.items())})"
+        return f"Configuration({', '.join(f'{name}={_shown(value)}' for name, value in self.values.items())})"
 
     def reset(self) -> None:
         """Keep everything: what is bound is no parameter for DSPy to fit."""
@@ -235,6 +235,15 @@ class Configuration(Parameter):  # type: ignore[misc]  # dspy is untyped
 def is_own(name: str) -> bool:
     """Whether a value is ours to save; DSPy saves the others with the predictors."""
     return name.rpartition(".")[2] not in {"demos", "instructions", "model"}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dspy.BaseLM):
+        return repr(value.model)
+    if isinstance(value, dspy.Adapter):
+        return type(value).__name__
+    # A class or a function by its name: where it is in memory says nothing.
+    return str(getattr(value, "__name__", None) or repr(value))
 
 
 def _described(name: str, value: Any) -> Any:

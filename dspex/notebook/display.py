@@ -75,7 +75,14 @@ def space_html(space: Space) -> str:
     from dspex.variables import views
 
     rows = [
-        (html.strong(row.name), row.kind, html.code(row.values), row.default, html.code(row.when), row.notes)
+        (
+            html.strong(row.name),
+            row.kind,
+            html.code(row.values),
+            row.default,
+            html.code(row.when) if row.when else "",
+            row.notes,
+        )
         for row in views.table(space)
     ]
     return html.card(html.table(("variable", "kind", "values", "default", "when", ""), rows))

@@ -367,7 +367,11 @@ def said(each: Any) -> tuple[str, list[str]]:
     scale = "" if each.log == type(each).log else "log" if each.log else "linear"
     picked: list[str] = []
     if isinstance(each, Demos):
-        picked = [f"choose {each.choose}", f"seed {each.seed}", f"by {each.by}" if each.by else ""]
+        picked = [
+            f"choose {each.choose}" if each.choose != "first" else "",
+            f"seed {each.seed}" if each.seed else "",
+            f"by {each.by}" if each.by else "",
+        ]
     return f"{each.low} .. {each.high}", [
         f"default {each.default}",
         scale,

@@ -58,6 +58,21 @@ def test_every_copy_runs_the_same_way(copied):
     assert made.dspex.program is made
 
 
+def test_what_was_bound_is_shown_by_name():
+    """The repr says which module, model and adapter it is, not where they are in memory."""
+    values = {
+        "module": dspy.ChainOfThought,
+        "model": lm_of(),
+        "adapter": dspy.JSONAdapter(),
+        "temperature": 0.2,
+    }
+    said = repr(bind(dspy.Predict("question -> answer"), values).dspex)
+    assert "module=ChainOfThought, " in said
+    assert f"model={lm_of().model!r}" in said
+    assert "adapter=JSONAdapter" in said
+    assert "temperature=0.2" in said
+
+
 def test_a_reset_takes_demos_and_gives_the_bound_model_back():
     """DSPy's reset forgets what it may learn again, and not what was bound."""
     lm = lm_of()

@@ -71,6 +71,7 @@ def test_shows_what_matters_without_script_or_network(shell, values, name, expec
     assert "<b>this</b>" not in drawn
     for tag in ("table", "tr", "td", "div", "details", "span"):
         assert len(re.findall(f"<{tag}[ >]", drawn)) == drawn.count(f"</{tag}>")
+    assert not re.search("<code[^>]*></code>", drawn), "an empty cell is empty, not a grey box"
 
 
 def test_a_route_is_a_plot_and_a_table(shell):

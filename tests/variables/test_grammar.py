@@ -196,6 +196,13 @@ def test_a_space_is_read_as_it_was_written():
     )
 
 
+def test_what_is_usual_of_demos_is_not_written():
+    """How demos are chosen is said where it differs from the usual."""
+    assert Space(demos=dx.Demos(0, 8)).to_text() == "demos: demos = 0 .. 8 (default 0)"
+    random_ones = Space(demos=dx.Demos(0, 8, choose="random", seed=1))
+    assert random_ones.to_text() == "demos: demos = 0 .. 8 (default 0, choose random, seed 1)"
+
+
 def test_what_no_line_can_say_is_listed():
     """Objects, labels that are no texts, and functions are named rather than lost."""
     space = Space(
