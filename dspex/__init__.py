@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dspex import adapters, sandbox
+    from dspex import adapters, optimizers, sandbox
     from dspex.bridge.applying import apply
     from dspex.bridge.compiled.accelerate import accelerate, accelerated
     from dspex.errors import DefinitionError, DspexError, ExecutionError, ValuesError
@@ -109,6 +109,7 @@ __all__ = [
     "lm",
     "metrics",
     "optimize",
+    "optimizers",
     "output",
     "route",
     "runs",
@@ -175,6 +176,7 @@ _HOMES = {
     "lm": "dspex.session",
     "metrics": "dspex.native.metrics",
     "optimize": "dspex.session",
+    "optimizers": "dspex.optimizers",
     "output": "dspex.native.classes",
     "route": "dspex.session",
     "runs": "dspex.session",
@@ -185,7 +187,7 @@ _HOMES = {
     "validator": "dspex.native.validate",
     "validators": "dspex.native.validators",
 }
-_ROOMS = ("adapters", "metrics", "sandbox", "spaces", "validators")
+_ROOMS = ("adapters", "metrics", "optimizers", "sandbox", "spaces", "validators")
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from dspex.errors import DefinitionError
 
@@ -57,6 +57,8 @@ class Prompt:
     temperature: float | None = None
     max_tokens: int | None = None
     response_schema: Mapping[str, Any] | None = None
+    rollout: int = 0
+    """Which of several draws of the same request is asked for; it matters at a temperature above 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,18 +315,46 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How one configuration did on one example: a row of the ledger."""
+    """How one program did on one example: a row of the ledger."""
 
     configuration_key: str
     example_key: str
     score: float
     """In metric units; 0 when the program or the metric failed."""
     usage: Usage = Usage()
+    """What this row newly paid for; one that another study had paid for costs nothing here."""
     error: str | None = None
     """The failure's traceback, kept as data."""
+    text_key: str = ""
+    """Everything that the program says to models, and to which; empty in rows of older databases."""
+    metric_key: str = ""
+    """What the metric computes; rows are shared between studies only where it is the same."""
+    repetition: int = 0
+    """Which of several draws of the same request it was."""
+    feedback: str | None = None
+    """What the metric said about it, if it speaks."""
+    execution_id: str | None = None
+    """The run of the program that was scored."""
+
+    @property
+    def key(self) -> ScoreKey:
+        """What makes two rows the same evaluation, in whichever study."""
+        return ScoreKey(
+            self.text_key, self.configuration_key, self.example_key, self.metric_key, self.repetition
+        )
 
 
-TrialPhase = Literal["search", "final"]
+class ScoreKey(NamedTuple):
+    """What makes two rows of the ledger the same evaluation, in whichever study."""
+
+    text_key: str
+    configuration_key: str
+    example_key: str
+    metric_key: str
+    repetition: int = 0
+
+
+TrialPhase = Literal["search", "final", "bootstrap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +373,7 @@ class Trial:
     started_at: float
     finished_at: float
     phase: TrialPhase = "search"
-    """Search trials share one sample of the examples; final ones use all of them."""
+    """Final trials use every example; bootstrap ones are a teacher's attempts at demonstrations."""
 
     @property
     def stderr(self) -> float:
@@ -352,3 +382,32 @@ class Trial:
             return math.inf
         spread = max(self.score * (1 - self.score), 0.0)
         return math.sqrt(spread / self.n_examples)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One program that an optimizer of DSPy tried: what its predictors say."""
+
+    key: str
+    number: int
+    """Of its trial."""
+    instructions: Mapping[str, str]
+    """Predictor → its instructions."""
+    demos: Mapping[str, tuple[Mapping[str, Any], ...]]
+    """Predictor → its demonstrations, as JSON."""
+    parent: str | None = None
+    """The earlier candidate that is most like it."""
+
+    @property
+    def n_demos(self) -> int:
+        """How many demonstrations all predictors show together."""
+        return sum(len(each) for each in self.demos.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A model's answer that was paid for, kept so that it need not be paid for again."""
+
+    key: str
+    value: Mapping[str, Any]
+    usage: Usage

@@ -18,7 +18,7 @@ from dspex.bridge import program as program_bridge
 from dspex.errors import DataError, DefinitionError, UnknownNameError
 from dspex.events import Event, EventBus, ExecutionFinished, LabelGiven
 from dspex.native.signature import Signature, signature
-from dspex.optimizers.definition import define
+from dspex.optimizers.definition import define, name_of
 from dspex.optimizers.study import Study
 from dspex.orchestrator.analyze import title_of
 from dspex.orchestrator.engine import Orchestrator
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dspex.optimizers.definition import Budget, Definition, Examples
+    from dspex.optimizers.teleprompters import Teleprompter
     from dspex.records import Configuration, Decision
     from dspex.variables.leases import OnConflict
     from dspex.variables.space import Space
@@ -276,16 +277,17 @@ class Runtime:
         self,
         task: Task,
         *,
-        space: Space | Registry,
+        space: Space | Registry | None = None,
         trainset: Examples,
         metric: Callable[..., Any],
         valset: Examples | None = None,
-        optimizer: str = "beacon",
+        optimizer: str | Teleprompter = "beacon",
         budget: Budget | None = None,
         name: str | None = None,
         seed: int = 0,
         resume: bool = False,
         on_conflict: OnConflict = "wait",
+        timeout_s: float | None = None,
     ) -> Study:
         """Check everything, then begin a study in the background and return it."""
         if program_bridge.is_program(task):
@@ -302,15 +304,17 @@ class Runtime:
             metric=metric,
             optimizer=optimizer,
             budget=budget,
-            name=name or f"{optimizer}-{secrets.token_hex(3)}",
+            name=name or f"{name_of(optimizer)}-{secrets.token_hex(3)}",
             seed=seed,
             lm=self.lm,
             default_lm=self.lm(self.models[0]),
+            reflection_lm=self.lm(max(self.models, key=_dearness)),
+            timeout_s=timeout_s,
         )
         row = self._row(definition, resume=resume)
         known = self.store.scores(definition.name) if resume else ()
         study = Study(definition, pool=self.pool, store=self.store, events=self.events, known=known)
-        if isinstance(space, Registry):
+        if isinstance(space, Registry) and definition.recipe is None:
             study.lease_of(space, on_conflict)
         self._enter(definition, row)
         self.studies[study.name] = study
@@ -388,6 +392,11 @@ class Runtime:
             self.store.append(event.execution)
         elif isinstance(event, LabelGiven):
             self.store.append(event.label)
+
+
+def _dearness(model: str) -> float:
+    """Return what a model's words cost: the nearest there is to how large it is."""
+    return prices_bridge.price_of(model).output_usd
 
 
 def _fresh_beliefs(models: Iterable[str]) -> BeliefModel:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from dspex.optimizers.definition import Budget, Examples
     from dspex.optimizers.study import Study
+    from dspex.optimizers.teleprompters import Teleprompter
     from dspex.orchestrator.insights import Route
     from dspex.orchestrator.result import Result
     from dspex.records import Decision, Strategy
@@ -151,18 +152,19 @@ def explain(
 def optimize(
     task: Task,
     *,
-    space: Space | Registry,
+    space: Space | Registry | None = None,
     trainset: Examples,
     metric: Callable[..., Any],
     valset: Examples | None = None,
-    optimizer: str = "beacon",
+    optimizer: str | Teleprompter = "beacon",
     budget: Budget | None = None,
     name: str | None = None,
     seed: int = 0,
     resume: bool = False,
     on_conflict: OnConflict = "wait",
+    timeout_s: float | None = None,
 ) -> Study:
-    """Search a space for the best way to run a task, in the background.
+    """Search for the best way to run a task, in the background.
 
     Parameters
     ----------
@@ -172,7 +174,8 @@ def optimize(
         What may vary. `model`, `module`, `temperature`, `top_p`, `max_tokens`, `demos` and
         `instructions` change every predictor; other names change the program's own attributes. The search
         of a registry begins with its values of now and holds a lease on them; ``registry.adopt(study)``
-        writes the best back.
+        writes the best back. An optimizer of DSPy needs none: it varies instructions and demonstrations, of
+        the space's default.
     trainset
         Examples: `dspy.Example` or dicts. Without a `valset` they are scored, except for a fifth that is
         kept for demos if the space has `demos`.
@@ -181,9 +184,11 @@ def optimize(
     valset
         Examples that are scored instead, and never shown as demos.
     optimizer
-        ``beacon`` or ``random``.
+        ``beacon`` or ``random``; or one of DSPy's, by name (``simba``, ``miprov2``, ``gepa``, ``copro``,
+        ``bootstrap``, ``bootstrap_rs``, ``bootstrap_optuna``, ``knn``, ``infer_rules``, ``better_together``,
+        ``labeled``) or with options: ``dspex.optimizers.Simba(max_steps=4)``.
     budget
-        When to stop; 40 trials by default.
+        When to stop; 40 trials by default, and for an optimizer of DSPy when it is done.
     name
         What the store calls the study.
     seed
@@ -193,6 +198,8 @@ def optimize(
     on_conflict
         If another study has leased variables of the registry: ``wait`` until they are free, ``abort``, or
         ``preempt``, which cancels the other one.
+    timeout_s
+        How long one example may take when the study scores it; one that takes longer scores 0.
 
     Returns
     -------
@@ -217,6 +224,7 @@ def optimize(
         seed=seed,
         resume=resume,
         on_conflict=on_conflict,
+        timeout_s=timeout_s,
     )
     for watcher in _watchers:
         watcher(study)

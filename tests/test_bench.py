@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dspex import bench
-from dspex.bench import definitions, routing, scoring, spaces
+from dspex.bench import definitions, routing, scoring, spaces, studies
 from dspex.bench.timing import medians_us
 from dspex.errors import UnknownNameError
 
@@ -78,3 +78,13 @@ def test_routing_prints_every_policy_and_an_interval(monkeypatch, capsys):
     assert worth["dspex, learning from nothing"] > worth["static default"]
     assert worth["best fixed strategy, known only afterwards"] >= worth["static default"]
     assert "dspex against static default" in lines[-2]
+
+
+def test_studies_print_every_figure(monkeypatch, capsys):
+    """What a study adds to an evaluation, and how soon a long one is back."""
+    for name, value in (("_EXAMPLES", 4), ("_ROUNDS", 1), ("_TRIALS", 20)):
+        monkeypatch.setattr(studies, name, value)
+    bench.run(["studies"])
+    lines = capsys.readouterr().out.splitlines()[3:]
+    assert [line[-2:].strip() for line in lines] == ["ms", "ms", "ms", "s"]
+    assert float(lines[-1][60:-2]) >= 0

@@ -9,7 +9,7 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from dspex.bench import apply, definitions, native, overhead, routing, scoring, spaces
+from dspex.bench import apply, definitions, native, overhead, routing, scoring, spaces, studies
 from dspex.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "routing": routing.run,
     "scoring": scoring.run,
     "spaces": spaces.run,
+    "studies": studies.run,
 }
 
 

@@ -157,6 +157,7 @@ def _prompt(request: lm15.Request) -> Prompt:
         temperature=config.temperature,
         max_tokens=config.max_tokens,
         response_schema=schema,
+        rollout=observe.rollout_asked.get(),
     )
 
 

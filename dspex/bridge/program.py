@@ -8,7 +8,7 @@ import inspect
 import json
 import math
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
@@ -165,6 +165,14 @@ def score(
         return 0.0, traceback.format_exc()
 
 
+class Judgement(NamedTuple):
+    """What a metric found."""
+
+    score: float
+    error: str | None
+    feedback: str | None
+
+
 def judged(
     metric: Callable[..., Any],
     example: dspy.Example,
@@ -172,15 +180,19 @@ def judged(
     lm: dspy.BaseLM,
     *,
     stop: Callable[[], bool] | None = None,
-) -> tuple[float, str | None, Usage]:
+) -> tuple[Judgement, Usage]:
     """Score a prediction as `score` does, and say what a metric that asks a model has used.
 
     Such a metric asks `lm` unless it has a model of its own.
     """
     with metered(stop) as meter, dspy.context(lm=lm):
-        value, error = score(metric, example, prediction)
+        try:
+            value = metric(example, prediction)
+            found = Judgement(as_number(value, metric), None, getattr(value, "feedback", None))
+        except Exception:  # noqa: BLE001  # the user's own code: any failure of it is a data point
+            found = Judgement(0.0, traceback.format_exc(), None)
     usage = meter.usage
-    return value, error, usage if usage.calls else Usage()
+    return found, usage if usage.calls else Usage()
 
 
 def ideal_prediction(example: dspy.Example, outputs: Sequence[str]) -> dspy.Prediction:

@@ -10,7 +10,8 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 from dspex import sandbox
 from dspex.native import metrics, types
 from dspex.notebook import magics
-from dspex.optimizers import OPTIMIZERS
+from dspex.optimizers import SEARCHES
+from dspex.optimizers.teleprompters import TELEPROMPTERS
 from dspex.variables import views
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _in_line(opening: re.Match[str] | None, names: Mapping[str, Any]) -> Iterabl
     values: dict[str, Iterable[str]] = {
         "--metric": [*metrics.NAMED, *mine],
         "--objective": _OBJECTIVES,
-        "--optimizer": OPTIMIZERS,
+        "--optimizer": [*SEARCHES, *TELEPROMPTERS],
         "--space": mine,
         "--train": mine,
         "--val": mine,

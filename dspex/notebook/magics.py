@@ -134,7 +134,7 @@ def _optimize(given: argparse.Namespace, cell: str | None, names: Names) -> tupl
     metric = metrics.NAMED.get(given.metric)
     study = session.optimize(
         _named(given.task, names, "signature or program"),
-        space=_named(given.space, names, "space"),
+        space=None if given.space is None else _named(given.space, names, "space"),
         trainset=_named(given.train, names, "data set"),
         valset=None if given.val is None else _named(given.val, names, "data set"),
         metric=metric if metric is not None else _named(given.metric, names, "metric", also=metrics.NAMED),
@@ -182,7 +182,7 @@ def _parsers() -> dict[str, Parser]:
     parsers["space"].add_argument("name", help="the space's name")
     optimize = parsers["optimize"]
     optimize.add_argument("task", help="a signature's or a program's variable")
-    optimize.add_argument("--space", required=True, help="a space's variable")
+    optimize.add_argument("--space", help="a space's variable; DSPy's optimizers need none")
     optimize.add_argument("--train", required=True, help="the trainset's variable")
     optimize.add_argument("--val", help="the valset's variable")
     add_search_options(optimize)

@@ -7,17 +7,43 @@ from typing import TYPE_CHECKING
 from dspex.errors import UnknownNameError
 from dspex.optimizers.beacon import Beacon
 from dspex.optimizers.random_search import RandomSearch
+from dspex.optimizers.teleprompters import (
+    COPRO,
+    GEPA,
+    BetterTogether,
+    BootstrapFewShot,
+    BootstrapFewShotWithOptuna,
+    BootstrapFewShotWithRandomSearch,
+    InferRules,
+    KNNFewShot,
+    LabeledFewShot,
+    MIPROv2,
+    Simba,
+)
 
 if TYPE_CHECKING:
     from dspex.optimizers.search import Search
     from dspex.variables.space import Space
 
-__all__ = ["OPTIMIZERS", "Beacon", "RandomSearch", "search_named"]
+__all__ = [
+    "COPRO",
+    "GEPA",
+    "SEARCHES",
+    "Beacon",
+    "BetterTogether",
+    "BootstrapFewShot",
+    "BootstrapFewShotWithOptuna",
+    "BootstrapFewShotWithRandomSearch",
+    "InferRules",
+    "KNNFewShot",
+    "LabeledFewShot",
+    "MIPROv2",
+    "RandomSearch",
+    "Simba",
+    "search_named",
+]
 
-_SEARCHES: dict[str, type[Beacon | RandomSearch]] = {"beacon": Beacon, "random": RandomSearch}
-
-
-OPTIMIZERS = tuple(_SEARCHES)
+SEARCHES: dict[str, type[Beacon | RandomSearch]] = {"beacon": Beacon, "random": RandomSearch}
 
 
 def search_named(name: str, space: Space, seed: int) -> Search:
@@ -28,6 +54,6 @@ def search_named(name: str, space: Space, seed: int) -> Search:
     UnknownNameError
         If there is no such optimizer.
     """
-    if name not in _SEARCHES:
-        raise UnknownNameError.among("optimizer", name, _SEARCHES)
-    return _SEARCHES[name](space, seed=seed)
+    if name not in SEARCHES:
+        raise UnknownNameError.among("optimizer", name, SEARCHES)
+    return SEARCHES[name](space, seed=seed)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
-    from dspex.records import Configuration, Value
+    from dspex.records import Configuration, Score, Value
     from dspex.variables.space import Space
 
 _PATIENCE = 30
@@ -24,6 +25,49 @@ class Search(Protocol):
     def tell(self, configuration: Configuration, score: float) -> None:
         """Take in the score of a configuration that was asked for; larger is better."""
         ...
+
+
+class Work(NamedTuple):
+    """What a search asks to be evaluated: a configuration on some examples."""
+
+    configuration: Configuration
+    example_keys: tuple[str, ...]
+
+
+class OneByOne:
+    """Lets a search that scores whole configurations be asked for work and told rows, as a study does.
+
+    Parameters
+    ----------
+    search
+        What proposes.
+    space
+        Names configurations.
+    example_keys
+        The examples that every configuration is scored on.
+    """
+
+    def __init__(self, search: Search, space: Space, example_keys: Sequence[str]) -> None:
+        self._search = search
+        self._space = space
+        self._example_keys = tuple(example_keys)
+        self._asked: dict[str, Configuration] = {}
+
+    def ask(self, n: int) -> list[Work]:
+        """Return up to `n` pieces of work; none when everything was tried."""
+        found: list[Work] = []
+        while len(found) < n and (configuration := self._search.ask()) is not None:
+            self._asked[self._space.key_of(configuration)] = configuration
+            found.append(Work(configuration, self._example_keys))
+        return found
+
+    def tell(self, rows: Sequence[Score]) -> None:
+        """Take in the rows of configurations that were asked for; the mean is their score."""
+        by_key: dict[str, list[float]] = {}
+        for row in rows:
+            by_key.setdefault(row.configuration_key, []).append(row.score)
+        for key, scores in by_key.items():
+            self._search.tell(self._asked[key], sum(scores) / len(scores))
 
 
 def unseen(space: Space, seen: set[str], rng: random.Random) -> dict[str, Value] | None:

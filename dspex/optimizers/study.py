@@ -1,46 +1,35 @@
-"""A study: one search over one space, in the background, with everything it did kept."""
+"""A study: one search, or one run of an optimizer of DSPy, in the background, with everything it did kept."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import random
 import threading
 import time
 import traceback
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import CancelledError, ExecutionError
-from dspex.events import (
-    EventBus,
-    ExampleScored,
-    StudyAwaited,
-    StudyFinished,
-    StudyStarted,
-    TrialFinished,
-    TrialStarted,
-)
-from dspex.optimizers import search_named
-from dspex.optimizers.evaluate import Evaluator, Ledger
-from dspex.records import Configuration, Score, Trial, TrialPhase, Usage
+from dspex.events import EventBus, StudyAwaited, StudyFinished, StudyStarted
+from dspex.optimizers.compiling import Compiling
+from dspex.optimizers.ledger import Ledger
+from dspex.optimizers.searching import Searching
+from dspex.optimizers.trials import Trials, Workshop
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable
 
     import dspy
     import pandas as pd
 
     from dspex.optimizers.definition import Definition
     from dspex.pools import Pool
+    from dspex.records import Candidate, Score, Trial, Usage
     from dspex.store import Store
     from dspex.variables.leases import Lease, OnConflict
     from dspex.variables.registry import Registry
 
 StudyState = Literal["queued", "running", "finished", "cancelled", "failed"]
-
-_SAMPLE = 48
-"""Examples that every search trial shares; the finalists are then scored on all."""
-_FINALISTS = 3
 
 
 class Study:
@@ -64,12 +53,10 @@ class Study:
         self._stop = threading.Event()
         self._done = threading.Event()
         self._failure: Exception | None = None
-        self._lock = threading.Lock()
-        self._trials: list[Trial] = []
-        self._stored = {(trial.configuration_key, trial.phase): trial for trial in store.trials(self.name)}
-        self._next_number = 1 + max((trial.number for trial in self._stored.values()), default=-1)
-        self._ledger = Ledger(self.name, store, known)
-        self._pool = pool
+        self._ledger = Ledger(self.name, store, definition.metric_key, known)
+        self._trials = Trials(self.name, store, events)
+        shop = Workshop(definition, self._ledger, self._trials, pool, store, self._stop.is_set)
+        self._work = Searching(shop) if definition.recipe is None else Compiling(shop)
         self._lease: Lease | None = None
         # dspy's settings and the notebook cell that began this travel in context variables.
         context = contextvars.copy_context()
@@ -86,14 +73,17 @@ class Study:
             If `on_conflict` is ``abort`` and somebody has one.
         """
         self._lease = registry.lease(
-            self.definition.space, self, on_conflict=on_conflict, on_preempted=lambda _: self._stop.set()
+            self.definition.space or (),
+            self,
+            on_conflict=on_conflict,
+            on_preempted=lambda _: self._stop.set(),
         )
         if self._lease.status == "queued":
             self.state = "queued"
 
     def start(self) -> Study:
         """Begin; returns at once."""
-        self.events.publish(StudyStarted(self.name, self.definition.budget.trials))
+        self.events.publish(StudyStarted(self.name, self.definition.budget.trials or 0))
         self._thread.start()
         return self
 
@@ -166,8 +156,7 @@ class Study:
     @property
     def finished_trials(self) -> tuple[Trial, ...]:
         """The trials so far, in order."""
-        with self._lock:
-            return tuple(self._trials)
+        return self._trials.finished
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -192,15 +181,18 @@ class Study:
 
     @property
     def scores(self) -> pd.DataFrame:
-        """The ledger: one row per configuration and example, with the traceback of what failed."""
+        """The ledger: one row per program and example, with the traceback of what failed."""
         import pandas as pd
 
         return pd.DataFrame(
             [
                 {
                     "configuration": score.configuration_key,
+                    "program": score.text_key,
                     "example": score.example_key,
+                    "repetition": score.repetition,
                     "score": score.score,
+                    "feedback": score.feedback,
                     "cost_usd": score.usage.cost_usd,
                     "latency_s": score.usage.latency_s,
                     "error": score.error,
@@ -211,10 +203,11 @@ class Study:
 
     @property
     def baseline(self) -> Trial | None:
-        """The default configuration's most thorough trial."""
-        default = self.definition.space.key_of(self.definition.space.default())
+        """The most thorough trial of the default configuration, or of the program as it was given."""
+        work = self._work
+        default = work.student_key if isinstance(work, Compiling) else self.definition.default_key
         mine = [trial for trial in self.finished_trials if trial.configuration_key == default]
-        return max(mine, key=lambda trial: trial.n_examples, default=None)
+        return max(mine, key=lambda trial: (trial.phase == "final", trial.n_examples), default=None)
 
     @property
     def best(self) -> Trial:
@@ -231,27 +224,47 @@ class Study:
         return best
 
     def _best(self) -> Trial | None:
-        trials = self.finished_trials
+        trials = [trial for trial in self.finished_trials if trial.phase != "bootstrap"]
         finals = [trial for trial in trials if trial.phase == "final"]
+        if not finals and isinstance(self._work, Compiling):
+            by_key = {trial.configuration_key: trial for trial in trials}
+            return next((by_key[key] for key in self._work.best_keys() if key in by_key), None)
         return max(finals or trials, key=lambda trial: trial.score, default=None)
 
     @property
     def program(self) -> dspy.Module:
         """The best program found so far: a plain `dspy.Module`, which runs without dspex."""
+        if isinstance(self._work, Compiling):
+            return self._work.program(self.best.configuration_key)
         return self.definition.bind(self.best.configuration)
+
+    @property
+    def compiled(self) -> dspy.Module | None:
+        """What an optimizer of DSPy returned, with whatever it hangs on it; None for a search."""
+        return self._work.compiled if isinstance(self._work, Compiling) else None
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """What each program said that an optimizer of DSPy tried; none for a search."""
+        return tuple(self._work.candidates.values()) if isinstance(self._work, Compiling) else ()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was mended or went unexpectedly, in sentences."""
+        return tuple(self._work.notices) if isinstance(self._work, Compiling) else ()
 
     @property
     def usage(self) -> Usage:
         """What the study has paid for, unfinished trials included."""
-        return sum((score.usage for score in self._ledger.rows()), Usage())
+        return self._work.usage
 
     # ── the search, on the study's own thread ───────────────────────────────────────────────────
 
     def _run(self) -> None:
         try:
             self._await_lease()
-            self._search()
-            self.state = "finished"
+            self._work.run()
+            self.state, self.reason = "finished", "; ".join([self._work.reason, *self.notices])
         except CancelledError:
             self.state, self.reason = "cancelled", self._why_cancelled()
         except Exception as error:  # noqa: BLE001  # a thread has no caller: wait() raises it there
@@ -275,102 +288,8 @@ class Study:
         taker = None if self._lease is None else self._lease.lost_to
         return "cancelled" if taker is None else f"preempted by {taker}"
 
-    def _search(self) -> None:
-        what = self.definition
-        search = search_named(what.optimizer, what.space, what.seed)
-        sample = self._sample()
-        began = time.monotonic()
-        while True:
-            if self._trials:
-                ahead = self._finals_usage(sample) + self._dearest_trial()
-                spent = what.budget.spent_by(len(self._trials), time.monotonic() - began, self.usage, ahead)
-                if spent is not None:
-                    self.reason = spent
-                    break
-            configuration = search.ask()
-            if configuration is None:
-                self.reason = "every configuration was tried"
-                break
-            trial = self._trial(configuration, sample, "search")
-            search.tell(configuration, trial.score)
-        if len(sample) == len(what.scored):
-            return
-        if what.budget.exceeded_by(self.usage, self._finals_usage(sample)):
-            self.reason += "; the finalists were not scored on every example"
-        else:
-            for finalist in self._finalists():
-                self._trial(finalist.configuration, what.scored, "final")
-
-    def _sample(self) -> Sequence[dspy.Example]:
-        scored = self.definition.scored
-        if len(scored) <= _SAMPLE:
-            return scored
-        return random.Random(self.definition.seed).sample(list(scored), _SAMPLE)
-
-    def _dearest_trial(self) -> Usage:
-        """Return what one more trial may take: as much as the dearest so far."""
-        return Usage(
-            calls=max(trial.usage.calls for trial in self._trials),
-            cost_usd=max(trial.usage.cost_usd for trial in self._trials),
-        )
-
-    def _finals_usage(self, sample: Sequence[dspy.Example]) -> Usage:
-        """Estimate what scoring today's finalists in full will take, from what their examples have taken."""
-        missing = (len(self.definition.scored) - len(sample)) / len(sample)
-        taken = [trial.usage for trial in self._finalists()]
-        return Usage(
-            calls=round(missing * sum(usage.calls for usage in taken)),
-            cost_usd=missing * sum(usage.cost_usd for usage in taken),
-        )
-
-    def _finalists(self) -> list[Trial]:
-        """Return the leaders and the default, so that the result is never worse than where it began."""
-        ranked = sorted(self._trials, key=lambda trial: -trial.score)
-        # The default was the first trial of the search.
-        chosen = {trial.configuration_key: trial for trial in [*ranked[:_FINALISTS], *self._trials[:1]]}
-        return list(chosen.values())
-
-    def _trial(
-        self, configuration: Configuration, examples: Sequence[dspy.Example], phase: TrialPhase
-    ) -> Trial:
-        key = self.definition.space.key_of(configuration)
-        stored = self._stored.get((key, phase))
-        number = self._next_number if stored is None else stored.number
-        self._next_number = max(self._next_number, number + 1)
-        started_at = time.time()
-        self.events.publish(TrialStarted(self.name, number, configuration, len(examples)))
-        evaluator = Evaluator(
-            self.definition.metric,
-            self._ledger,
-            self._pool,
-            stopped=self._stop.is_set,
-            announce=lambda score: self.events.publish(ExampleScored(self.name, number, score)),
-        )
-        program = self.definition.bind(configuration)
-        scores, spent = evaluator.evaluate(program, self.definition.default_lm, key, examples)
-        trial = Trial(
-            number=number,
-            configuration=configuration,
-            configuration_key=key,
-            score=sum(score.score for score in scores) / len(scores),
-            n_examples=len(scores),
-            n_failed=sum(score.error is not None for score in scores),
-            usage=spent,
-            started_at=started_at,
-            finished_at=time.time(),
-            phase=phase,
-        )
-        if stored is None:
-            self._store.append_trial(self.name, trial)
-        elif stored.n_examples == trial.n_examples:
-            trial = stored  # a resumed study walks through its old trials again, and pays nothing for them
-        with self._lock:
-            self._trials.append(trial)
-        self.events.publish(TrialFinished(self.name, trial))
-        return trial
-
     def _keep_result(self) -> None:
-        best, baseline = self._best(), self.baseline
+        best, baseline, usage = self._best(), self.baseline, self.usage
         self._store.put_study(
             self.name,
             state=self.state,
@@ -379,4 +298,6 @@ class Study:
             baseline_score=None if baseline is None else baseline.score,
             best_score=None if best is None else best.score,
             best_configuration=None if best is None else dict(best.configuration),
+            calls=usage.calls,
+            cost_usd=usage.cost_usd,
         )

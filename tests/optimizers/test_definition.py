@@ -44,7 +44,7 @@ def none_metric(example, prediction, trace=None):
         ({"metric": nan_metric}, r"nan_metric returned nan"),
         ({"metric": raising_metric}, r"raising_metric cannot score a perfect prediction: KeyError: 'colour'"),
         ({"metric": "exact_match"}, r"a metric must be callable, got 'exact_match'"),
-        ({"optimizer": "simbad"}, r"unknown optimizer 'simbad'; known: beacon, random"),
+        ({"optimizer": "simbad"}, r"unknown optimizer 'simbad'; known: beacon, better_together"),
         (
             {"space": dx.Space(tone=dx.Bool())},
             r"Predict has none of tone; it can vary adapter, demos, instructions",

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from dspex.errors import DefinitionError, StoreError
 from dspex.records import Execution, Requirements, Strategy, Usage
-from dspex.store import Store, database, default_url, schema
+from dspex.store import Store, database, default_url
 from dspex.store.database import file_system_of, open_engine
 from dspex.store.log import Cursor
 
@@ -124,22 +124,35 @@ def test_an_older_database_gets_the_columns_that_came_later(tmp_path):
 
 
 def test_two_processes_may_add_a_column_at_once(tmp_path, monkeypatch):
-    """Whoever comes second finds the column there and goes on."""
+    """Whoever comes second looks again, finds the column there and goes on."""
     path = str(tmp_path / "runs.db")
     Store(path).close()
-    missing = iter([[("execution", schema.execution.c.configuration)], []])
-    monkeypatch.setattr(database, "_missing_columns", lambda engine: next(missing))
+    bring_up_to_date, looked = database._bring_up_to_date, []
+
+    def after_the_other(engine):
+        looked.append(engine)
+        if len(looked) == 1:
+            add_a_column_twice(engine)
+        bring_up_to_date(engine)
+
+    monkeypatch.setattr(database, "_bring_up_to_date", after_the_other)
     Store(path).close()
+    assert len(looked) == 2
 
 
 def test_a_column_that_cannot_be_added_is_an_error(tmp_path, monkeypatch):
     """The database's own reason is given."""
     path = str(tmp_path / "runs.db")
     Store(path).close()
-    lacking = [("execution", schema.execution.c.configuration)]
-    monkeypatch.setattr(database, "_missing_columns", lambda engine: lacking)
+    monkeypatch.setattr(database, "_bring_up_to_date", add_a_column_twice)
     with pytest.raises(StoreError, match="duplicate column name: configuration"):
         Store(path)
+
+
+def add_a_column_twice(engine):
+    """Do what the slower of two processes does."""
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE execution ADD COLUMN configuration JSON"))
 
 
 # ── damage ──────────────────────────────────────────────────────────────────────────────────────

@@ -60,6 +60,17 @@ study = dx.optimize(
     budget=dx.Budget(trials=40, usd=1.0),
 )
 assert_type(study, dx.Study)
+assert_type(
+    dx.optimize(
+        triage,
+        trainset=task.train,
+        metric=dx.metrics.exact_match,
+        optimizer=dx.optimizers.Simba(max_steps=4),
+        budget=dx.Budget(tokens=100_000, patience=5),
+        timeout_s=30,
+    ),
+    dx.Study,
+)
 assert_type(study.wait(), dx.Study)
 registry = dx.Registry(dx.Space(tone=dx.Online(dx.Choice(["kind", "plain"]), cooldown_s=60)))
 assert_type(registry["tone"], Value)

@@ -84,7 +84,7 @@ class RunData:
 
 def run_data(study: Study) -> RunData:
     """Read what is drawn off a study, running or not."""
-    variables = tuple(study.definition.space)
+    variables = study.definition.variables
     points = tuple(_point(trial, variables) for trial in study.finished_trials)
     baseline = study.baseline
     return RunData(
@@ -95,7 +95,7 @@ def run_data(study: Study) -> RunData:
         points=points,
         best=_point(study.best, variables) if points else None,
         default_score=None if baseline is None else baseline.score,
-        planned_trials=study.definition.budget.trials,
+        planned_trials=study.definition.budget.trials or 0,
         cost_usd=study.usage.cost_usd,
         elapsed_s=elapsed_s(study.finished_trials),
         is_simulated=study.is_simulated,

@@ -71,7 +71,7 @@ export function statusLine({ points: rows, status }, cancelling = false) {
   const [number, done, of] = status.running;
   // Trials of the search share one sample: more examples than that means a finalist.
   const isFinal = rows.length > 0 && of > rows[0][3];
-  const what = isFinal ? "Scoring the finalists" : `Trial ${number + 1} of at most ${status.planned}`;
+  const what = isFinal ? "Scoring the finalists" : `Trial ${number + 1}${status.planned ? ` of at most ${status.planned}` : ""}`;
   return `${what}, ${done} of ${of} examples`;
 }
 
@@ -81,7 +81,8 @@ export function progress({ points: rows, status }) {
   const searched = rows.filter((row) => !row[6]).length;
   const [number, done, of] = status.running ?? [0, 0, 1];
   const part = number === searched && number === rows.length ? done / Math.max(of, 1) : 0;
-  return Math.min(1, (searched + part) / status.planned);
+  // An optimizer of DSPy does not say how many programs it will try.
+  return status.planned ? Math.min(1, (searched + part) / status.planned) : 0;
 }
 
 /** Label, value and remark of each number that matters. @param {Snapshot} shown @returns {[string, string, string][]} */
