@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _TRIAL = "var(--jp-brand-color1,#0072B2)"
 _BEST = "var(--jp-success-color1,#009E73)"
 _FINAL = "var(--jp-warn-color0,#D55E00)"
+_FAINT = 0.35
+"""How strong a trial is drawn whose score says little yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,16 @@ class RunData:
         Enough is half as many as the trial with the most: a score of two examples says little. The finalists
         are scored on other examples, so that they cannot continue this line.
         """
-        search = [point for point in drawable(self.points) if not point.is_final]
-        enough = max((point.n_examples for point in search), default=0) / 2
         line: list[tuple[int, float]] = []
-        for point in search:
-            if point.n_examples >= enough:
+        for point in drawable(self.points):
+            if not (point.is_final or self.is_young(point)):
                 line.append((point.number, max(point.score, line[-1][1]) if line else point.score))
         return tuple(line)
+
+    def is_young(self, point: Point) -> bool:
+        """Whether a trial of the search was scored on too few examples, so far, to say much."""
+        most = max((each.n_examples for each in drawable(self.points) if not each.is_final), default=0)
+        return not point.is_final and point.n_examples < most / 2
 
     @property
     def summary(self) -> str:
@@ -140,21 +145,6 @@ def _shown(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-# ── an interactive figure ───────────────────────────────────────────────────────────────────────
-
-
-def _hover(point: Point, variables: Sequence[str]) -> str:
-    """Describe a point in plotly's own small HTML."""
-    spread = "" if point.stderr is None else f" ± {point.stderr:.3f}"
-    failed = f", {point.n_failed} failed" if point.n_failed else ""
-    lines = [f"<b>trial {point.number}: {point.score:.3f}{spread}</b>"]
-    lines += [
-        f"{escape(name)} = {escape(value)}" for name, value in zip(variables, point.values, strict=True)
-    ]
-    lines.append(f"{point.n_examples} examples{failed}, ${point.cost_usd:.4f}")
-    return "<br>".join(lines)
-
-
 # ── a picture, and the card around it ───────────────────────────────────────────────────────────
 
 _WIDTH, _HEIGHT = 680, 260
@@ -186,8 +176,12 @@ def run_svg(data: RunData) -> str:
             f'stroke-dasharray="6 4" opacity=".65" fill="none"><title>default {data.default_score:.3f}</title></path>'
         )
     parts.append(_steps([(x(number), y(score)) for number, score in data.best_so_far]))
-    parts += [_mark(point, x(point.number), y(point.score), data.variables) for point in points]
-    return "".join([*parts, _legend(has_finals=points[-1].is_final), "</svg>"])
+    young = [data.is_young(point) for point in points]
+    parts += [
+        _mark(point, x(point.number), y(point.score), data.variables, opacity=_FAINT if is_young else 1.0)
+        for point, is_young in zip(points, young, strict=True)
+    ]
+    return "".join([*parts, _legend(has_finals=points[-1].is_final, has_young=any(young)), "</svg>"])
 
 
 def run_html(data: RunData) -> str:
@@ -283,16 +277,17 @@ def _steps(places: Sequence[tuple[str, str]]) -> str:
     return f'<path d="{path}" fill="none" style="stroke:{_BEST}" stroke-width="2"/>'
 
 
-def _mark(point: Point, x: str, y: str, variables: Sequence[str]) -> str:
+def _mark(point: Point, x: str, y: str, variables: Sequence[str], *, opacity: float) -> str:
     values = ", ".join(f"{name}={value}" for name, value in zip(variables, point.values, strict=True))
     spread = "" if point.stderr is None else f" ± {point.stderr:.3f}"
     title = f"<title>trial {point.number}: {point.score:.3f}{spread}; {escape(values)}</title>"
     if point.is_final:
         return f'<path d="M{x} {y}m0 -6l6 6l-6 6l-6 -6z" style="fill:{_FINAL}">{title}</path>'
-    return f'<circle cx="{x}" cy="{y}" r="4" style="fill:{_TRIAL}">{title}</circle>'
+    faint = "" if opacity == 1 else f' opacity="{opacity}"'
+    return f'<circle cx="{x}" cy="{y}" r="4" style="fill:{_TRIAL}"{faint}>{title}</circle>'
 
 
-def _legend(*, has_finals: bool) -> str:
+def _legend(*, has_finals: bool, has_young: bool) -> str:
     def entry(x: int, mark: str, label: str) -> str:
         return f'<g transform="translate({x} 10)">{mark}<text x="14" dy=".35em">{label}</text></g>'
 
@@ -312,4 +307,12 @@ def _legend(*, has_finals: bool) -> str:
     if has_finals:
         diamond = f'<path d="M0 -6l6 6l-6 6l-6 -6z" style="fill:{_FINAL}"/>'
         entries.append(entry(_LEFT + 262, diamond, "finalist, on all examples"))
+    if has_young:
+        entries.append(
+            entry(
+                _LEFT + 446,
+                f'<circle r="4" style="fill:{_TRIAL}" opacity="{_FAINT}"/>',
+                "trial, on few examples",
+            )
+        )
     return "".join(entries)

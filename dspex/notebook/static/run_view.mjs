@@ -25,6 +25,9 @@ export function merge(old, news) {
   return { ...old, points: [...old.points.slice(0, news.start), ...news.points], status: news.status };
 }
 
+/** How strong a trial is drawn whose score says little yet. */
+const FAINT = 0.35;
+
 /** The trials that have a place on an axis. @param {Snapshot} shown @returns {Point[]} */
 export function points(shown) {
   return shown.points
@@ -34,13 +37,19 @@ export function points(shown) {
     .filter((point) => Number.isFinite(point.score));
 }
 
-/** The highest score up to each trial of the search that was scored on enough examples: half of the most.
+/** The trials of the search that were scored on enough examples, half of the most, and those on fewer.
+ * @param {Point[]} all @returns {[Point[], Point[]]} */
+export function byExamples(all) {
+  const search = all.filter((point) => !point.isFinal);
+  const enough = Math.max(0, ...search.map((point) => point.examples)) / 2;
+  return [search.filter((point) => point.examples >= enough), search.filter((point) => point.examples < enough)];
+}
+
+/** The highest score up to each trial of the search that was scored on enough examples.
  * @param {Point[]} all @returns {[number, number][]} */
 export function bestSoFar(all) {
   let best = -Infinity;
-  const search = all.filter((point) => !point.isFinal);
-  const enough = Math.max(0, ...search.map((point) => point.examples)) / 2;
-  return search.filter((point) => point.examples >= enough).map((point) => [point.number, (best = Math.max(best, point.score))]);
+  return byExamples(all)[0].map((point) => [point.number, (best = Math.max(best, point.score))]);
 }
 
 /** @param {Snapshot} shown */
@@ -129,6 +138,7 @@ const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
 export function traces(shown, colours) {
   const all = points(shown);
   const line = bestSoFar(all);
+  const [known, young] = byExamples(all);
   const marks = (/** @type {string} */ name, /** @type {Point[]} */ some, /** @type {object} */ marker) => ({
     type: "scatter", mode: "markers", name, marker: { size: 9, ...marker },
     x: some.map((point) => point.number), y: some.map((point) => point.score),
@@ -139,9 +149,10 @@ export function traces(shown, colours) {
     { type: "scatter", mode: "lines", name: "best so far", hoverinfo: "skip",
       line: { shape: "hv", width: 2, color: colours.best },
       x: line.map(([number]) => number), y: line.map(([, score]) => score) },
-    marks("trial", all.filter((point) => !point.isFinal), { color: colours.trial }),
+    marks("trial", known, { color: colours.trial }),
     marks("finalist, on all examples", all.filter((point) => point.isFinal),
       { color: colours.finalist, symbol: "diamond", size: 11 }),
+    marks("trial, on few examples", young, { color: colours.trial, opacity: FAINT }),
   ];
 }
 
@@ -217,10 +228,11 @@ export function drawing(shown, colours, width, height) {
     const steps = line.slice(1).map(([number, score]) => `H${x(number)}V${y(score)}`);
     add("path", { d: `M${x(line[0][0])} ${y(line[0][1])}${steps.join("")}`, fill: "none", stroke: colours.best, "stroke-width": 2 });
   }
+  const [, young] = byExamples(all);
   for (const point of all) {
     const [px, py, title] = [x(point.number), y(point.score), describe(point, shown.variables).join("\n")];
     if (point.isFinal) add("path", { d: `M${px} ${py}m0 -6l6 6l-6 6l-6 -6z`, fill: colours.finalist }, "", title);
-    else add("circle", { cx: px, cy: py, r: 4.5, fill: colours.trial }, "", title);
+    else add("circle", { cx: px, cy: py, r: 4.5, fill: colours.trial, ...(young.includes(point) ? { opacity: FAINT } : {}) }, "", title);
   }
   return made;
 }
