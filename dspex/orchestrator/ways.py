@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dspex.bridge import program as program_bridge
@@ -64,6 +65,7 @@ def narrowed(
         modules, program = {str(label): None}, lambda _: made
     strategies = [Strategy(model, module) for model in models for module in modules]
 
+    @cache
     def prepared(strategy: Strategy) -> dspy.Module:
         return using.bound(registry.space, program(strategy), values, examples=registry.demos)
 

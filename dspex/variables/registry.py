@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from dspex.variables.space import Space
 
 
+_NOTHING = object()
+"""Stands for "does not exist": None is a value that a variable may have."""
+
+
 class _Now(NamedTuple):
     """What readers see: replaced whole, so that they need no lock."""
 
@@ -115,6 +119,7 @@ class Registry(Mapping[str, Value]):
             for change in self.history
             for at in [pd.Timestamp(change.at, unit="s", tz="UTC")]
             for name in dict.fromkeys([*change.after, *change.before])
+            if change.before.get(name, _NOTHING) != change.after.get(name, _NOTHING)
         ]
         return pd.DataFrame(rows, columns=columns)
 

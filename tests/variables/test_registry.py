@@ -13,6 +13,7 @@ import pytest
 from clocks import Clock
 
 import dspex as dx
+from dspex.bridge import binding
 from dspex.errors import (
     DefinitionError,
     ExecutionError,
@@ -101,8 +102,31 @@ class TestHistory:
             21, 1_000_021.0, "feedback", "step 20", {"temperature": 0.19}, {"temperature": 0.2}
         )
 
+    def test_the_table_lists_what_a_write_changed(self):
+        """A value that was written again has no row; one that begins or ends to exist has one, also as None."""
+        registry = dx.Registry(
+            dx.Space(
+                module=dx.Choice(["Predict", "BestOfN"]),
+                hint=dx.Choice([None, "look twice"]).given(module="BestOfN"),
+            ),
+            clock=Clock(0.0),
+        )
+        registry.set({"module": "Predict"})
+        registry.set({"module": "BestOfN"})
+        registry.set({"module": "BestOfN", "hint": "look twice"})
+        registry.set({"module": "Predict"})
+        frame = registry.history_frame
+        assert list(zip(frame["version"], frame["variable"], strict=True)) == [
+            (2, "module"),
+            (2, "hint"),
+            (3, "hint"),
+            (4, "module"),
+            (4, "hint"),
+        ]
+        assert [change.version for change in registry.history] == [1, 2, 3, 4]
+
     def test_the_history_as_a_table(self):
-        """One row for each variable that was written."""
+        """One row for each variable that a write changed."""
         registry = dx.Registry(space(), clock=Clock(0.0))
         assert registry.history_frame.empty
         registry.set({"temperature": 0.1, "tone": "kind"}, by="me", why="try")
@@ -298,6 +322,19 @@ class TestExecuting:
         assert result.decision.configuration == {"temperature": 0.2}
         assert "temperature=0.2" in result.trace[2].detail
         assert list(dx.history()["configuration"]) == [{"temperature": 0.2}, {"temperature": 0.7}]
+
+    def test_a_program_is_bound_once(self, monkeypatch):
+        """The copy with which a task was checked beforehand is the one that runs."""
+        bound, bind = [], binding.bind
+
+        def counting(*args, **options):
+            bound.append(bind(*args, **options))
+            return bound[-1]
+
+        monkeypatch.setattr(binding, "bind", counting)
+        registry = dx.Registry(dx.Space(temperature=dx.Float(0.0, 1.5), model=dx.Model(["sandbox/small"])))
+        dx.execute(dspy.Predict(SIGNATURE.to_dspy()), space=registry, message=MESSAGE)
+        assert len(bound) == 1
 
     def test_awaiting_too(self, asked):
         """`aexecute` reads the same place."""
