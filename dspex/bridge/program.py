@@ -158,11 +158,8 @@ def score(
     metric: Callable[..., Any], example: dspy.Example, prediction: dspy.Prediction
 ) -> tuple[float, str | None]:
     """Score a prediction; a metric that raises, or returns no number, scores 0 and leaves a traceback."""
-    try:
-        value = metric(example, prediction)
-        return as_number(value, metric), None
-    except Exception:  # noqa: BLE001  # the user's own code: any failure of it is a data point
-        return 0.0, traceback.format_exc()
+    found = _judged(metric, example, prediction)
+    return found.score, found.error
 
 
 class Judgement(NamedTuple):
@@ -186,13 +183,17 @@ def judged(
     Such a metric asks `lm` unless it has a model of its own.
     """
     with metered(stop) as meter, dspy.context(lm=lm):
-        try:
-            value = metric(example, prediction)
-            found = Judgement(as_number(value, metric), None, getattr(value, "feedback", None))
-        except Exception:  # noqa: BLE001  # the user's own code: any failure of it is a data point
-            found = Judgement(0.0, traceback.format_exc(), None)
+        found = _judged(metric, example, prediction)
     usage = meter.usage
     return found, usage if usage.calls else Usage()
+
+
+def _judged(metric: Callable[..., Any], example: dspy.Example, prediction: dspy.Prediction) -> Judgement:
+    try:
+        value = metric(example, prediction)
+        return Judgement(as_number(value, metric), None, getattr(value, "feedback", None))
+    except Exception:  # noqa: BLE001  # the user's own code: any failure of it is a data point
+        return Judgement(0.0, traceback.format_exc(), None)
 
 
 def ideal_prediction(example: dspy.Example, outputs: Sequence[str]) -> dspy.Prediction:

@@ -175,7 +175,7 @@ def largest_score(recipe: Recipe) -> float:
     return _LARGEST_EXPONENT * max(coldest, _COLDEST)
 
 
-def _adjust_mipro(options: dict[str, Any], student: dspy.Module, setting: Setting) -> None:
+def _adjust_mipro(options: dict[str, Any], student: dspy.Module, setting: Setting) -> None:  # noqa: ARG001  # as above
     if "auto" not in options and {"num_candidates", "num_trials"} & options.keys():
         options["auto"] = None
         candidates = options.setdefault("num_candidates", 6)
@@ -193,7 +193,6 @@ def _adjust_mipro(options: dict[str, Any], student: dspy.Module, setting: Settin
         options["minibatch_size"] = n_val
     if not setting.seed:
         options.setdefault("seed", 9)  # DSPy's own; it reads 0 as none
-    _ = student
 
 
 def _adjust_gepa(options: dict[str, Any], student: dspy.Module, setting: Setting) -> None:  # noqa: ARG001  # as above
@@ -220,7 +219,6 @@ def _adjust_knn(options: dict[str, Any], student: dspy.Module, setting: Setting)
 def _adjust_better_together(options: dict[str, Any], student: dspy.Module, setting: Setting) -> None:
     student.set_lm(setting.lm)
     options.setdefault("seed", setting.seed)
-    _ = setting
 
 
 _ADJUST: dict[str, Callable[[dict[str, Any], dspy.Module, Setting], None]] = {

@@ -75,7 +75,7 @@ def test_what_is_known_of_a_model():
     found = prices.info_of("openai/gpt-4o-mini")
     assert found.context_tokens == 128_000
     assert {"vision", "function_calling"} <= found.capabilities
-    assert found.price is not None
+    assert (found.price.input_usd, found.price.output_usd) == pytest.approx((0.15, 0.6))
     assert prices.info_of("acme/nothing-2") == ModelInfo()
     assert prices.info_of("ollama_chat/anything").price == Price(0, 0)
     prices.declare("acme/nothing-3", Price(1, 2))

@@ -293,8 +293,8 @@ def test_a_conversation_is_written_the_same(stock, ours):
     adapter = ours()
     for _ in range(3):
         assert adapter.format(Conversation, demos, inputs) == stock().format(Conversation, demos, inputs)
-    entry = adapter.plans.entry(Conversation)
-    assert entry.without_history is not None
+    kept = adapter.plans.entry(Conversation).without_history
+    assert (list(kept.input_fields), list(kept.output_fields)) == (["question"], ["answer"])
     assert "history" in inputs
 
 
