@@ -206,8 +206,10 @@ def test_survives_pickling_also_once_used():
         ),
         (
             {"question": "?", "context": "", "model": "sandbox/small"},
-            "unknown input of QA 'model'; known: context, question\n"
-            "  → how a task runs is said by pin=dx.Strategy(model, module)",
+            (
+                "unknown input of QA 'model'; known: context, question\n"
+                "  → how a task runs is said by pin=dx.Strategy(model, module)"
+            ),
         ),
     ],
 )
