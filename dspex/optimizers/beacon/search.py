@@ -46,6 +46,9 @@ _CHEAP = 6
 _HOPE = 2.5
 _FADING = 10.0
 """How fast a prior counts less, in configurations."""
+_LOOKS = 24
+"""Draws behind each expected gain under bounds."""
+_FAR_OFF = 1e3
 _BALANCES = 16
 """Balances of several objectives that promising candidates are kept for."""
 _SECOND_LOOK = 6
@@ -225,7 +228,10 @@ class Beacon:
         self._update()
         promising = self._promising(rows)
         choices = _CHEAP if self._cost_aware or self._prior is not None else 1
-        worth = self._goal.worth(self._draws(rows[promising], 2 * choices * count), self._rng)
+        if self._goal.bounds and len(self._goal.objectives) == 1:
+            worth = self._gains(rows[promising], choices * count)
+        else:
+            worth = self._goal.worth(self._draws(rows[promising], 2 * choices * count), self._rng)
         winners = promising[acquire.top_two(worth, choices * count, self._rng)]
         if choices == 1:
             return [int(k) for k in winners]
@@ -274,12 +280,29 @@ class Beacon:
         return drawn
 
     def _drawn(self, model: Ability, rows: FloatArray, count: int) -> FloatArray:
-        belief = model.believe(rows)
-        abilities = belief.draws(count, self._rng, eagerness=_EAGERNESS)
-        if self._goal.bounds:
-            # Of many candidates one always meets the bounds by luck: half of the draws go by what is believed.
-            abilities[::2] = belief.mean - _CAUTION * belief.sd
-        return self._in_units(model, abilities)
+        return self._in_units(model, model.believe(rows).draws(count, self._rng, eagerness=_EAGERNESS))
+
+    def _gains(self, rows: FloatArray, count: int) -> FloatArray:
+        """Return expected gains over the best that meets the bounds, counting draws which meet them; ``(count, n)``.
+
+        Of many candidates a single draw would always show one that meets the bounds by luck.
+
+        References
+        ----------
+        Gardner et al. (2014), "Bayesian optimization with inequality constraints".
+        """
+        draws = self._draws(rows, _LOOKS * count)
+        values = oriented(self._goal.objectives[0], draws[self._goal.objectives[0]])
+        known = (
+            self._goal.worth(self._cautious(self._register.scored)).max()
+            if self._register.scored
+            else -np.inf
+        )
+        # As long as nothing is known to meet the bounds, meeting them is all that counts.
+        gains = np.maximum(values - known, 0) if known > values.min() - _FAR_OFF else np.ones_like(values)
+        met = self._goal.missed(draws) == 0
+        means: FloatArray = (gains * met).reshape(count, _LOOKS, -1).mean(axis=1)
+        return means
 
     def _weights(self, candidates: Sequence[Configuration], rows: FloatArray) -> FloatArray:
         """Weigh candidates by what they cost and by what was thought of them beforehand."""
