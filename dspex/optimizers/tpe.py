@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from typing import TYPE_CHECKING, Literal
 
 import optuna
@@ -69,7 +70,10 @@ class Tpe:
 
 def _sampler(name: Literal["tpe", "gp"], seed: int) -> optuna.samplers.BaseSampler:
     if name == "gp":
-        return optuna.samplers.GPSampler(seed=seed, deterministic_objective=True)
+        with warnings.catch_warnings():
+            # It says that it may still change; the version is pinned.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.GPSampler(seed=seed, deterministic_objective=True)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS, multivariate=True)
 
 

@@ -16,17 +16,14 @@ from dspex.optimizers.beacon import Beacon
 from dspex.optimizers.beacon.goal import front
 
 
-@pytest.mark.parametrize(
-    ("acquisition", "bound"),
-    [("thompson", 0.05), ("ei", 0.05), ("ucb", 0.05), ("pi", 0.3)],  # the last is known to stay where it is
-)
-def test_the_best_is_nearly_found_for_few_calls(acquisition, bound):
-    """Twelve rounds of eight small batches, 5 seeds: the median regret is below 5 points of a hundred."""
+@pytest.mark.parametrize("acquisition", ["thompson", "ei", "ucb", "pi"])
+def test_the_best_is_nearly_found_for_few_calls(acquisition):
+    """Twelve rounds of eight small batches, 9 seeds: the median regret is below 5 points of a hundred."""
     regrets = []
-    for seed in range(5):
+    for seed in range(9):
         world, beacon = searched(seed, 12, acquisition=acquisition)
         regrets.append(world.best - world.expected(beacon.recommend().configuration))
-    assert statistics.median(regrets) < bound
+    assert statistics.median(regrets) < 0.05
 
 
 def test_no_example_is_asked_for_twice():
