@@ -14,6 +14,7 @@ from dspex.errors import DataError, UnknownNameError
 from dspex.native.signature import Signature
 from dspex.optimizers import SEARCHES, search_named
 from dspex.optimizers.teleprompters import TELEPROMPTERS, Teleprompter, teleprompter_named
+from dspex.optimizers.varying import searched
 from dspex.variables import using
 from dspex.variables.demos import DemoSet
 
@@ -154,12 +155,15 @@ class Definition:
     """Every model that it may ask, by name."""
     find_lm: Callable[[Any], dspy.BaseLM]
     reflection_lm: dspy.BaseLM
+    varies: bool = False
+    """Whether an optimizer of DSPy changes the configuration too: SIMBA, where there is a space."""
 
     @property
     def variables(self) -> tuple[str, ...]:
         """What a trial's configuration consists of."""
         if self.recipe is not None:
-            return "instructions", "demos"
+            own = searched(self.space) if self.varies and self.space is not None else []
+            return *own, "instructions", "demos"
         return () if self.space is None else tuple(self.space)
 
     @property
@@ -230,8 +234,9 @@ def define(
         return using.bound(space, program, values, default_lm=default_lm, examples=demos)
 
     student = program.deepcopy() if space is None else bind(space.default())
+    varies = job is not None and job.kind == "SIMBA" and space is not None and bool(searched(space))
     if job is not None:
-        _check_student(job, student, default_lm)
+        _check_student(job, student, default_lm, varies=varies)
     metric_key = key_of_function(metric)
     return Definition(
         name=name,
@@ -253,6 +258,7 @@ def define(
         models=[default_lm.model] if space is None else _models(space, program, lm, default_lm),
         find_lm=lm,
         reflection_lm=default_lm if reflection_lm is None else reflection_lm,
+        varies=varies,
         identity={
             "program": program_bridge.text_key(program),
             "space": None if space is None else space.key,
@@ -308,12 +314,12 @@ def _check_search(optimizer: str, space: Space | None, seed: int) -> None:
     search_named(optimizer, space, seed)
 
 
-def _check_student(job: Teleprompter, student: dspy.Module, default_lm: dspy.BaseLM) -> None:
+def _check_student(job: Teleprompter, student: dspy.Module, default_lm: dspy.BaseLM, *, varies: bool) -> None:
     """Refuse what a DSPy optimizer would stumble over in mid-run."""
     from dspex.bridge import compile as compile_bridge
 
     _, _, is_one_model = compile_bridge.lifted(student, default_lm)
-    if not is_one_model and job.kind in {"SIMBA", "BetterTogether"}:
+    if not is_one_model and not varies and job.kind in {"SIMBA", "BetterTogether"}:
         compile_bridge.refuse_several_models(student, job.kind)
 
 
