@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dspex.records import Configuration, Decision, Execution, Label, Score, Trial
+    from dspex.records import Configuration, Decision, Execution, Label, Score, Trial, Turn
 
 _log = logging.getLogger("dspex.events")
 
@@ -72,6 +72,23 @@ class TrialFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnStarted:
+    """One of several optimizers begins its turn."""
+
+    study: str
+    optimizer: str
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFinished:
+    """One of several optimizers has ended its turn; its gain is known."""
+
+    study: str
+    turn: Turn
+
+
+@dataclass(frozen=True, slots=True)
 class StudyFinished:
     """A study ended. `reason` says why; `error` is set when it failed."""
 
@@ -95,6 +112,8 @@ Event = (
     | TrialStarted
     | ExampleScored
     | TrialFinished
+    | TurnStarted
+    | TurnFinished
     | StudyFinished
     | StudyAwaited
 )

@@ -18,8 +18,10 @@ from dspex.bridge import program as program_bridge
 from dspex.errors import DataError, DefinitionError, UnknownNameError
 from dspex.events import Event, EventBus, ExecutionFinished, LabelGiven
 from dspex.native.signature import Signature, signature
+from dspex.optimizers.coordinate import Coordinate
 from dspex.optimizers.definition import define, name_of
 from dspex.optimizers.study import Study
+from dspex.optimizers.teleprompters import Teleprompter
 from dspex.orchestrator.analyze import title_of
 from dspex.orchestrator.engine import Orchestrator
 from dspex.orchestrator.insights import Route, route
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dspex.optimizers.definition import Budget, Definition, Examples
-    from dspex.optimizers.teleprompters import Teleprompter
     from dspex.records import Configuration, Decision
     from dspex.variables.leases import OnConflict
     from dspex.variables.space import Space
@@ -281,7 +282,7 @@ class Runtime:
         trainset: Examples,
         metric: Callable[..., Any],
         valset: Examples | None = None,
-        optimizer: str | Teleprompter = "beacon",
+        optimizer: str | Teleprompter | Coordinate | Sequence[str | Teleprompter] = "beacon",
         budget: Budget | None = None,
         name: str | None = None,
         seed: int = 0,
@@ -295,6 +296,8 @@ class Runtime:
         else:
             described = signature(task)
             program, title = self._program(described, next(iter(self._modules))), title_of(described)
+        if not isinstance(optimizer, (str, Coordinate, Teleprompter, type)):
+            optimizer = Coordinate(optimizer)
         definition = define(
             program,
             title=title,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import dspy
     import pandas as pd
 
+    from dspex.optimizers.coordinate import Coordinate
     from dspex.optimizers.definition import Budget, Examples
     from dspex.optimizers.study import Study
     from dspex.optimizers.teleprompters import Teleprompter
@@ -156,7 +157,7 @@ def optimize(
     trainset: Examples,
     metric: Callable[..., Any],
     valset: Examples | None = None,
-    optimizer: str | Teleprompter = "beacon",
+    optimizer: str | Teleprompter | Coordinate | Sequence[str | Teleprompter] = "beacon",
     budget: Budget | None = None,
     name: str | None = None,
     seed: int = 0,
@@ -184,9 +185,10 @@ def optimize(
     valset
         Examples that are scored instead, and never shown as demos.
     optimizer
-        ``beacon`` or ``random``; or one of DSPy's, by name (``simba``, ``miprov2``, ``gepa``, ``copro``,
+        ``auto`` chooses and says why. ``beacon``, ``tpe``, ``random`` or ``grid`` search the space; or one of DSPy's, by name (``simba``, ``miprov2``, ``gepa``, ``copro``,
         ``bootstrap``, ``bootstrap_rs``, ``bootstrap_optuna``, ``knn``, ``infer_rules``, ``better_together``,
-        ``labeled``) or with options: ``dspex.optimizers.Simba(max_steps=4)``.
+        ``labeled``) or with options: ``dspex.optimizers.Simba(max_steps=4)``. Several take turns: ``["beacon", "simba"]``, or
+        `dspex.optimizers.Coordinate` for other schedules.
     budget
         When to stop; 40 trials by default, and for an optimizer of DSPy when it is done.
     name

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from dspex.errors import UnknownNameError
 from dspex.optimizers.beacon import Beacon, Goal, Recommendation, Row, Work
 from dspex.optimizers.beacon.blackbox import Found, Smooth, maximize, minimize
+from dspex.optimizers.coordinate import Coordinate
+from dspex.optimizers.grid import Grid
 from dspex.optimizers.random_search import RandomSearch
 from dspex.optimizers.teleprompters import (
     COPRO,
@@ -36,8 +38,10 @@ __all__ = [
     "BootstrapFewShot",
     "BootstrapFewShotWithOptuna",
     "BootstrapFewShotWithRandomSearch",
+    "Coordinate",
     "Found",
     "Goal",
+    "Grid",
     "InferRules",
     "KNNFewShot",
     "LabeledFewShot",
@@ -54,8 +58,9 @@ __all__ = [
     "search_named",
 ]
 
-SEARCHES: dict[str, type[Smooth | Tpe | RandomSearch]] = {
+SEARCHES: dict[str, type[Smooth | Tpe | RandomSearch | Grid]] = {
     "beacon": Smooth,
+    "grid": Grid,
     "random": RandomSearch,
     "tpe": Tpe,
 }

@@ -13,6 +13,8 @@ from dspex.bridge.identity import key_of_function
 from dspex.errors import DataError, UnknownNameError
 from dspex.native.signature import Signature
 from dspex.optimizers import SEARCHES, search_named
+from dspex.optimizers.choosing import choose
+from dspex.optimizers.coordinate import Coordinate, changes_texts
 from dspex.optimizers.teleprompters import TELEPROMPTERS, Teleprompter, teleprompter_named
 from dspex.optimizers.varying import searched
 from dspex.variables import using
@@ -37,6 +39,9 @@ NO_CONFIGURATION = "-"
 _DEMO_SHARE = 0.2
 """Share of the trainset that is kept for demos when there is no valset."""
 
+
+AUTO = "auto"
+"""As an optimizer's name: the study chooses one, and says why."""
 
 _SEARCH_TRIALS = 40
 """Trials of a search whose budget does not say."""
@@ -155,12 +160,18 @@ class Definition:
     """Every model that it may ask, by name."""
     find_lm: Callable[[Any], dspy.BaseLM]
     reflection_lm: dspy.BaseLM
+    plan: Coordinate | None = None
+    """Which optimizers take turns; None where there is one."""
+    notices: tuple[str, ...] = ()
+    """What was decided for the user, in sentences."""
     varies: bool = False
     """Whether an optimizer of DSPy changes the configuration too: SIMBA, where there is a space."""
 
     @property
     def variables(self) -> tuple[str, ...]:
         """What a trial's configuration consists of."""
+        if self.plan is not None and any(member.job is not None for member in self.plan.members):
+            return *(() if self.space is None else self.space), "instructions", "demos"
         if self.recipe is not None:
             own = searched(self.space) if self.varies and self.space is not None else []
             return *own, "instructions", "demos"
@@ -180,7 +191,7 @@ def define(
     trainset: Examples,
     valset: Examples | None,
     metric: Callable[..., Any],
-    optimizer: str | Teleprompter,
+    optimizer: str | Teleprompter | Coordinate,
     budget: Budget | None,
     name: str,
     seed: int,
@@ -212,19 +223,30 @@ def define(
     names = program_bridge.input_names(program)
     train = examples_bridge.checked(trainset, what="trainset", inputs=names)
     val = None if valset is None else examples_bridge.checked(valset, what="valset", inputs=names)
-    job = _teleprompter(optimizer)
+    notices: list[str] = []
+    if optimizer == AUTO:
+        optimizer, reason = choose(
+            space, budget, len(train), temperature=default_lm.kwargs.get("temperature")
+        )
+        notices.append(reason)
+    plan = optimizer if isinstance(optimizer, Coordinate) else None
+    job = None if plan is not None else _teleprompter(optimizer)
     if space is not None:
         space = space.prepared(program, train)
         _check_space(space, program, lm)
     if timeout_s is not None and not timeout_s > 0:
         raise DataError(f"timeout_s must be > 0, got {timeout_s!r}", hint="timeout_s=30")
-    if job is None:
+    if plan is not None:
+        space = _for_several(plan, space, program, default_lm)
+        train, scored = _halves(train, val, seed, notices)
+        demos = train
+    elif job is None:
         demos, scored = _split(train, val, wants_demos=space is not None and _draws_demos(space), seed=seed)
     else:
         demos, scored = train, train if val is None else val
     outputs = Signature.from_dspy(program_bridge.signature_of(program)).outputs
     _check_metric(metric, scored, outputs, default_lm)
-    if job is None:
+    if job is None and plan is None:
         _check_search(str(optimizer), space, seed)
 
     def bind(configuration: Configuration) -> dspy.Module:
@@ -252,13 +274,15 @@ def define(
         metric_key=metric_key,
         optimizer=name_of(optimizer),
         recipe=None if job is None else job.recipe,
-        budget=_complete(budget or Budget(), job),
+        budget=_complete(budget or Budget(), job, plan),
         timeout_s=timeout_s,
         seed=seed,
         models=[default_lm.model] if space is None else _models(space, program, lm, default_lm),
         find_lm=lm,
         reflection_lm=default_lm if reflection_lm is None else reflection_lm,
+        plan=plan,
         varies=varies,
+        notices=tuple(notices),
         identity={
             "program": program_bridge.text_key(program),
             "space": None if space is None else space.key,
@@ -269,11 +293,12 @@ def define(
             **({} if job is None else {"options": described(job)}),
             "model": default_lm.model,
             "seed": seed,
+            **({} if plan is None else {"plan": described_plan(plan)}),
         },
     )
 
 
-def name_of(optimizer: str | Teleprompter) -> str:
+def name_of(optimizer: str | Teleprompter | Coordinate) -> str:
     """Return what tables call an optimizer.
 
     Examples
@@ -281,6 +306,8 @@ def name_of(optimizer: str | Teleprompter) -> str:
     >>> name_of("SIMBA"), name_of("beacon")
     ('simba', 'beacon')
     """
+    if isinstance(optimizer, Coordinate):
+        return "+".join(member.name for member in optimizer.members)
     job = _teleprompter(optimizer)
     if job is None:
         return str(optimizer)
@@ -297,9 +324,10 @@ def _option(value: Any) -> str:
     return repr(value) if plain else getattr(value, "model", None) or key_of_function(value)
 
 
-def _teleprompter(optimizer: str | Teleprompter) -> Teleprompter | None:
+def _teleprompter(optimizer: str | Teleprompter | Coordinate) -> Teleprompter | None:
     if isinstance(optimizer, type) and issubclass(optimizer, Teleprompter):
-        return optimizer()
+        made: Teleprompter = optimizer()
+        return made
     return optimizer if isinstance(optimizer, Teleprompter) else teleprompter_named(str(optimizer))
 
 
@@ -323,7 +351,64 @@ def _check_student(job: Teleprompter, student: dspy.Module, default_lm: dspy.Bas
         compile_bridge.refuse_several_models(student, job.kind)
 
 
-def _complete(budget: Budget, job: Teleprompter | None) -> Budget:
+def _for_several(
+    plan: Coordinate, space: Space | None, program: dspy.Module, default_lm: dspy.BaseLM
+) -> Space | None:
+    """Check that everybody has something to change, and leave texts to those who write them."""
+    searches = [member.name for member in plan.members if member.job is None]
+    jobs = [member.job for member in plan.members if member.job is not None]
+    if space is None:
+        for name in searches:
+            _check_search(name, None, 0)
+        student = program
+    else:
+        if not searches:
+            raise DataError(
+                f"none of {', '.join(member.name for member in plan.members)} searches the space",
+                hint="optimizer=['beacon', ...], or Simba() alone, which varies configurations too",
+            )
+        written = [what for what, is_written in changes_texts(plan.members).items() if is_written]
+        texts = {name: value for name, value in space.default().items() if using.what_of(name) in written}
+        space = space.freeze(texts)
+        if not space:
+            raise DataError(
+                f"{', '.join(searches)} has nothing to search: {', '.join(texts)} is left to the other optimizers",
+                hint="put a model, a module or a number into the space, or leave the other optimizers out",
+            )
+        return space
+    for job in jobs:
+        _check_student(job, student, default_lm, varies=False)
+    return space
+
+
+def _halves(
+    train: list[dspy.Example], val: list[dspy.Example] | None, seed: int, notices: list[str]
+) -> tuple[list[dspy.Example], list[dspy.Example]]:
+    """Decide which examples are learnt from and which ones score, so that nobody is scored on what it shows."""
+    if val is not None:
+        return _split(train, val, wants_demos=True, seed=seed)
+    if len(train) < 2:  # noqa: PLR2004  # one to learn from, one to score
+        raise DataError(
+            f"several optimizers need examples to learn from and others to score, the trainset has {len(train)}",
+            hint="give more examples, or a valset",
+        )
+    pool = list(train)
+    random.Random(seed).shuffle(pool)
+    half = len(pool) // 2
+    notices.append(f"without a valset {half} examples are learnt from and the other {len(pool) - half} score")
+    return pool[:half], pool[half:]
+
+
+def described_plan(plan: Coordinate) -> str:
+    """Write several optimizers down, with their options."""
+    parts = [member.name if member.job is None else repr(member.job) for member in plan.members]
+    return f"{plan.schedule}, {plan.rounds} rounds: {', '.join(parts)}"
+
+
+def _complete(budget: Budget, job: Teleprompter | None, plan: Coordinate | None) -> Budget:
+    if plan is not None:
+        is_open = all(getattr(budget, field.name) is None for field in fields(budget))
+        return replace(budget, trials=_SEARCH_TRIALS * len(plan.members)) if is_open else budget
     return replace(budget, trials=_SEARCH_TRIALS) if job is None and budget.trials is None else budget
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dspex.errors import CancelledError, ExecutionError
 from dspex.events import EventBus, StudyAwaited, StudyFinished, StudyStarted
 from dspex.optimizers.compiling import Compiling
+from dspex.optimizers.coordinating import Coordinating
 from dspex.optimizers.ledger import Ledger
 from dspex.optimizers.searching import Searching
 from dspex.optimizers.trials import Trials, Workshop
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
 
     from dspex.optimizers.definition import Definition
     from dspex.pools import Pool
-    from dspex.records import Candidate, Score, Trial, Usage
+    from dspex.records import Candidate, Score, Trial, Turn, Usage
     from dspex.store import Store
     from dspex.variables.leases import Lease, OnConflict
     from dspex.variables.registry import Registry
+
+_WRITERS = (Compiling, Coordinating)
+"""Work that makes programs of its own beside configurations."""
 
 StudyState = Literal["queued", "running", "finished", "cancelled", "failed"]
 
@@ -56,7 +60,7 @@ class Study:
         self._ledger = Ledger(self.name, store, definition.metric_key, known)
         self._trials = Trials(self.name, store, events)
         shop = Workshop(definition, self._ledger, self._trials, pool, store, self._stop.is_set)
-        self._work = Searching(shop) if definition.recipe is None else Compiling(shop)
+        self._work = _work(shop, events)
         self._lease: Lease | None = None
         # dspy's settings and the notebook cell that began this travel in context variables.
         context = contextvars.copy_context()
@@ -102,6 +106,7 @@ class Study:
         if best is not None:
             parts.append(f"best {best.score:.3f}")
         parts.append(f"${self.usage.cost_usd:.4f}")
+        parts += self.definition.notices
         return f"<Study {self.name}: {', '.join(parts)}>"
 
     # ── waiting and stopping ────────────────────────────────────────────────────────────────────
@@ -205,7 +210,7 @@ class Study:
     def baseline(self) -> Trial | None:
         """The most thorough trial of the default configuration, or of the program as it was given."""
         work = self._work
-        default = work.student_key if isinstance(work, Compiling) else self.definition.default_key
+        default = work.student_key if isinstance(work, _WRITERS) else self.definition.default_key
         mine = [trial for trial in self.finished_trials if trial.configuration_key == default]
         return max(mine, key=lambda trial: (trial.phase == "final", trial.n_examples), default=None)
 
@@ -226,7 +231,7 @@ class Study:
     def _best(self) -> Trial | None:
         trials = [trial for trial in self.finished_trials if trial.phase != "bootstrap"]
         finals = [trial for trial in trials if trial.phase == "final"]
-        if not finals and isinstance(self._work, Compiling):
+        if not finals and isinstance(self._work, _WRITERS):
             by_key = {trial.configuration_key: trial for trial in trials}
             return next((by_key[key] for key in self._work.best_keys() if key in by_key), None)
         return max(finals or trials, key=lambda trial: trial.score, default=None)
@@ -234,7 +239,7 @@ class Study:
     @property
     def program(self) -> dspy.Module:
         """The best program found so far: a plain `dspy.Module`, which runs without dspex."""
-        if isinstance(self._work, Compiling):
+        if isinstance(self._work, _WRITERS):
             return self._work.program(self.best.configuration_key)
         return self.definition.bind(self.best.configuration)
 
@@ -246,12 +251,33 @@ class Study:
     @property
     def candidates(self) -> tuple[Candidate, ...]:
         """What each program said that an optimizer of DSPy tried; none for a search."""
-        return tuple(self._work.candidates.values()) if isinstance(self._work, Compiling) else ()
+        return tuple(self._work.candidates.values()) if isinstance(self._work, _WRITERS) else ()
 
     @property
     def notices(self) -> tuple[str, ...]:
         """What was mended or went unexpectedly, in sentences."""
-        return tuple(self._work.notices) if isinstance(self._work, Compiling) else ()
+        return *self.definition.notices, *(self._work.notices if isinstance(self._work, _WRITERS) else ())
+
+    @property
+    def improvements(self) -> pd.DataFrame:
+        """What each of several optimizers gained: by, round, from, to, calls, cost_usd; one row a gain.
+
+        Empty where there is one optimizer.
+        """
+        import pandas as pd
+
+        columns = ["by", "round", "from", "to", "calls", "cost_usd"]
+        rows = [
+            (turn.optimizer, turn.round, turn.before, turn.after, turn.usage.calls, turn.usage.cost_usd)
+            for turn in self.turns
+            if turn.after > turn.before
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """What each of several optimizers did, those that gained nothing included."""
+        return tuple(self._work.turns) if isinstance(self._work, Coordinating) else ()
 
     @property
     def usage(self) -> Usage:
@@ -301,3 +327,9 @@ class Study:
             calls=usage.calls,
             cost_usd=usage.cost_usd,
         )
+
+
+def _work(shop: Workshop, events: EventBus) -> Searching | Compiling | Coordinating:
+    if shop.definition.plan is not None:
+        return Coordinating(shop, events)
+    return Searching(shop) if shop.definition.recipe is None else Compiling(shop)
