@@ -317,7 +317,7 @@ class Runtime:
         row = self._row(definition, resume=resume)
         known = self.store.scores(definition.name) if resume else ()
         study = Study(definition, pool=self.pool, store=self.store, events=self.events, known=known)
-        if isinstance(space, Registry) and definition.recipe is None:
+        if isinstance(space, Registry) and (definition.recipe is None or definition.varies):
             study.lease_of(space, on_conflict)
         self._enter(definition, row)
         self.studies[study.name] = study

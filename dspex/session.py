@@ -176,7 +176,7 @@ def optimize(
         `instructions` change every predictor; other names change the program's own attributes. The search
         of a registry begins with its values of now and holds a lease on them; ``registry.adopt(study)``
         writes the best back. An optimizer of DSPy needs none: it varies instructions and demonstrations, of
-        the space's default.
+        the space's default; SIMBA varies the space's models, modules, adapters and numbers with them.
     trainset
         Examples: `dspy.Example` or dicts. Without a `valset` they are scored, except for a fifth that is
         kept for demos if the space has `demos`.

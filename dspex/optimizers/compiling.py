@@ -293,6 +293,12 @@ class Compiling:
             return compile_bridge.transplanted(base, said)
         return self._varying.program(labels, said)
 
+    def _evaluated(self, student: dspy.Module, said: Sequence[Said], labels: Configuration) -> dspy.Module:
+        """Make a program whose models' answers are kept while it is scored."""
+        if self._varying is None:
+            return compile_bridge.transplanted(student, said)
+        return self._varying.evaluated(labels, said)
+
     def _new(self, key: str, said: Sequence[Said], phase: TrialPhase, labels: Configuration) -> Tried:
         described = compile_bridge.candidate(said, key, 0, None)
         parent = nearest(described, self.candidates.values())
@@ -370,7 +376,7 @@ class Compiling:
         default = {} if self._varying is None else self._varying.labels(student)
         said_by[self.student_key] = identity.said_by(self._what.student), default
         for key, (said, labels) in said_by.items():
-            found.setdefault(key, _Finalist(key, said, self._made(student, said, labels), labels))
+            found.setdefault(key, _Finalist(key, said, self._evaluated(student, said, labels), labels))
         return list(found.values())
 
     def _compiled_finalist(self, student: dspy.Module, compiled: dspy.Module) -> _Finalist:
@@ -379,7 +385,7 @@ class Compiling:
             labels = {} if self._varying is None else self._varying.labels(compiled)
             key = self._program_key(identity.fingerprint(said), labels)
             self._programs[key] = self._made(self._what.student, said, labels)
-            return _Finalist(key, said, self._made(student, said, labels), labels)
+            return _Finalist(key, said, self._evaluated(student, said, labels), labels)
         # What it adds is not in its predictors: it looks for demonstrations when it runs.
         options = [f"{name}={value!r}" for name, value in sorted(self._recipe.options.items())]
         key = identity.digest("knn", identity.fingerprint(said), *options, str(self._what.identity["demos"]))

@@ -177,6 +177,13 @@ class Definition:
             return *own, "instructions", "demos"
         return () if self.space is None else tuple(self.space)
 
+    def adopted(self, configuration: Configuration) -> Configuration:
+        """Return what of a trial's configuration a registry can take: texts stay with the program."""
+        if not self.varies or self.space is None:
+            return configuration
+        names = searched(self.space)
+        return {name: value for name, value in configuration.items() if name in names}
+
     @property
     def default_key(self) -> str:
         """The key of the configuration that the program starts with."""

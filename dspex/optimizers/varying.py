@@ -79,6 +79,14 @@ class Varying:
         """Make the program that runs a configuration and says what SIMBA let it say."""
         return compile_bridge.transplanted(self._what.bind(labels), said)
 
+    def evaluated(self, labels: Configuration, said: Sequence[Said]) -> dspy.Module:
+        """Make the program as it is scored: what its models answer is kept, so that a resumed study asks nobody."""
+        program = self.program(labels, said)
+        for predictor in program.predictors():
+            if predictor.lm is not None:
+                predictor.lm = replies.cached(predictor.lm)
+        return program
+
     def _change(self, program: dspy.Module, better: Configuration | None) -> None:
         labels = self.labels(program)
         self._rebind(program, labels, changed(self._space, self._names, labels, better, self._random))

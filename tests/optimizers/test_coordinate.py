@@ -220,6 +220,26 @@ class TestStopping:
             study.wait()
 
 
+class TestResuming:
+    """A resumed study walks through its turns again."""
+
+    def test_what_was_paid_for_is_not_paid_for_again(self, runtime):
+        """Run to its end and resumed: the same gains, and no call to a model."""
+        dx.configure(dx.sandbox.MODELS, store="memory", workers=1)
+        given = {"schedule": "alternating", "name": "mine", "budget": dx.Budget(trials=40)}
+        study = begin(**given).wait()
+        seen = []
+        answer = dx.sandbox.SimulatedModel.answer
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                dx.sandbox.SimulatedModel, "answer", lambda *given: seen.append(1) or answer(*given)
+            )
+            again = begin(**given, resume=True).wait()
+        assert again.best.score == study.best.score
+        assert again.improvements["to"].tolist() == study.improvements["to"].tolist()
+        assert not seen
+
+
 class TestDividing:
     """The budget moves to whoever gains."""
 

@@ -172,6 +172,23 @@ class TestRunning:
         assert first.lm.model == study.best.configuration["first.model"]
         assert second.lm.kwargs["temperature"] == study.best.configuration["second.temperature"]
 
+    def test_a_registry_is_leased_and_adopts_the_best(self):
+        """SIMBA begins with the registry's values, nobody writes meanwhile, and texts are not written back."""
+        registry = dx.Registry(SPACE)
+        registry["temperature"] = 0.3
+        study = begin(space=registry).wait()
+        assert study.baseline.configuration["temperature"] == 0.3
+        assert "instructions" in study.best.configuration
+        registry.adopt(study)
+        assert dict(registry) == {name: study.best.configuration[name] for name in SPACE}
+
+    def test_a_resumed_run_pays_for_nothing_twice(self):
+        """Run to its end and resumed: the same program, and not one call more."""
+        study = begin(name="mine").wait()
+        again = begin(name="mine", resume=True).wait()
+        assert again.best.configuration == study.best.configuration
+        assert again.usage.calls == study.usage.calls
+
     def test_one_seed_is_one_search(self):
         """The same seed gives the same programs, in a store of its own."""
         one = begin(seed=2).wait()
