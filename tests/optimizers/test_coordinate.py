@@ -118,6 +118,20 @@ class TestRunning:
         assert "the other 20 score" in repr(study)
 
 
+def test_together_they_are_not_behind_the_best_alone():
+    """On a joint space and at the same budget, by the sandbox's own truth on unseen examples."""
+    space = dx.Space(
+        temperature=SPACE["temperature"],
+        model=dx.Model(["sandbox/small", "sandbox/medium"]),
+        module=SPACE["module"],
+    )
+    given = {"space": space, "budget": dx.Budget(calls=700)}
+    alone = [truth(begin(optimizer="beacon", **given).wait())]
+    alone.append(truth(begin(optimizer=SIMBA, **{**given, "space": None}).wait()))
+    alone.append(truth(begin(optimizer="bootstrap", **{**given, "space": None}).wait()))
+    assert truth(begin(schedule="alternating", **given).wait()) >= max(alone)
+
+
 class TestSharing:
     """One ledger: trials of one are visible to the others."""
 
