@@ -9,7 +9,18 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from dspex.bench import apply, definitions, native, optimizers, overhead, routing, scoring, spaces, studies
+from dspex.bench import (
+    apply,
+    definitions,
+    native,
+    optimizers,
+    overhead,
+    routing,
+    scoring,
+    spaces,
+    studies,
+    together,
+)
 from dspex.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -25,6 +36,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "scoring": scoring.run,
     "spaces": spaces.run,
     "studies": studies.run,
+    "together": together.run,
 }
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.optimizers.beacon import Goal, Recommendation, Row, Work
 from dspex.optimizers.beacon.blackbox import Found, Smooth, maximize, minimize
+from dspex.optimizers.coordinate import Coordinate
+from dspex.optimizers.grid import Grid
 from dspex.optimizers.options import SEARCHES, Beacon, search_named
 from dspex.optimizers.random_search import RandomSearch
 from dspex.optimizers.teleprompters import (
@@ -36,8 +38,10 @@ __all__ = [
     "BootstrapFewShotWithOptuna",
     "BootstrapFewShotWithRandomSearch",
     "Continuous",
+    "Coordinate",
     "Found",
     "Goal",
+    "Grid",
     "InferRules",
     "KNNFewShot",
     "LabeledFewShot",

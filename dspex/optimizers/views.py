@@ -82,13 +82,13 @@ def _by_row(study: Experiment) -> dict[str, Trial]:
 
 
 def _row_key(study: Experiment, configuration_key: str, text_key: str) -> str:
-    return configuration_key if study.definition.recipe is None else text_key
+    return configuration_key if study.definition.is_search else text_key
 
 
 def _row_key_of_trial(study: Experiment, trial: Trial) -> str:
-    if study.definition.recipe is None:
+    if study.definition.is_search:
         return trial.configuration_key
-    return study.runnable(study.program_of(trial), study.definition.default_key).text_key
+    return study.program_run(trial).text_key
 
 
 def _ease(scores: NDArray[np.float64]) -> NDArray[np.float64]:
