@@ -43,6 +43,16 @@ class Runnable(NamedTuple):
         return identity.run_key(self.program, identity.said_by(self.program), self.lm)
 
 
+def _runnable(what: Definition, program: dspy.Module, configuration_key: str) -> Runnable:
+    """Return a program as a study runs it: its rows are found by that."""
+    # An optimizer of DSPy sets the model from outside; what it adds to `forward` cannot be moved.
+    if what.recipe is None or what.varies or "forward" in vars(program):
+        return Runnable(program, what.default_lm, configuration_key)
+    student, lm, _ = compile_bridge.lifted(what.student, what.default_lm)
+    moved = compile_bridge.transplanted(student, identity.said_by(program))
+    return Runnable(moved, lm, configuration_key)
+
+
 class Experiment(ABC):
     """What a `Study` can say about itself once there are trials; what it knows, a study has to bring."""
 
@@ -92,6 +102,9 @@ class Experiment(ABC):
     def program_of(self, trial: Trial) -> dspy.Module: ...  # noqa: D102  # as above
 
     @abstractmethod
+    def definition_of(self, trial: Trial) -> Definition: ...  # noqa: D102  # as above
+
+    @abstractmethod
     def ledger_key(self, trial: Trial) -> str: ...  # noqa: D102  # as above
 
     @property
@@ -105,21 +118,11 @@ class Experiment(ABC):
 
     def program_run(self, trial: Trial) -> Runnable:
         """Return a trial's program, as the study runs it."""
-        return self.runnable(self.program_of(trial), self.ledger_key(trial))
+        return _runnable(self.definition_of(trial), self.program_of(trial), self.ledger_key(trial))
 
     def default_program(self) -> Runnable:
         """Return the program that the study began with, as the study runs it."""
-        return self.runnable(self.definition.student, self.definition.default_key)
-
-    def runnable(self, program: dspy.Module, configuration_key: str) -> Runnable:
-        """Return a program as the study runs it: its rows are found by that."""
-        what = self.definition
-        # An optimizer of DSPy sets the model from outside; what it adds to `forward` cannot be moved.
-        if what.recipe is None or what.varies or "forward" in vars(program):
-            return Runnable(program, what.default_lm, configuration_key)
-        student, lm, _ = compile_bridge.lifted(what.student, what.default_lm)
-        moved = compile_bridge.transplanted(student, identity.said_by(program))
-        return Runnable(moved, lm, configuration_key)
+        return _runnable(self.definition, self.definition.student, self.definition.default_key)
 
     def example_scores(self, ran: Runnable) -> dict[str, float]:
         """Return what a program has scored on each example, the holdout included."""

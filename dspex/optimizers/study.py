@@ -275,6 +275,12 @@ class Study(Experiment):
             return self._work.program(trial.configuration_key)
         return self.definition.bind(trial.configuration)
 
+    def definition_of(self, trial: Trial) -> Definition:
+        """Return what a trial's program was run for: the study, or the turn of one of several optimizers."""
+        if isinstance(self._work, Coordinating):
+            return self._work.definition_of(trial.configuration_key)
+        return self.definition
+
     def ledger_key(self, trial: Trial) -> str:
         """Return what the ledger calls the configuration of a trial's program."""
         if isinstance(self._work, Searching):

@@ -185,7 +185,10 @@ def _gains(study: Experiment) -> list[Step]:
     best_of_all = study.best.configuration_key if study.finished_trials else None
     steps: list[Step] = []
     leader: Trial | None = None
+    several, n_all = study.definition.plan is not None, len(study.definition.scored)
     for trial in study.finished_trials:
+        if several and trial.n_examples < n_all:
+            continue  # what an optimizer finds in its turn is scored on every example before it counts
         # The finalists are scored on other examples: they cannot continue this line.
         if trial.phase != "search" or (
             leader is not None and trial.score <= leader.score and trial.configuration_key != best_of_all

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 from spaces import SIGNATURE, SPACE, TRIAGE
 
@@ -252,6 +253,57 @@ class TestResuming:
         assert again.best.score == study.best.score
         assert again.improvements["to"].tolist() == study.improvements["to"].tolist()
         assert not seen
+
+
+class TestAsAnExperiment:
+    """What every study can say about itself, one of several optimizers can too."""
+
+    def test_the_best_is_compared_on_the_holdout(self, several):
+        """The rows of the best and of the default are found, and the holdout is no part of the search."""
+        held = len(several.definition.holdout)
+        assert several.comparison.on == "holdout"
+        assert several.comparison.n == held == 7
+        assert len(several.example_scores(several.best_program())) == held + len(several.definition.scored)
+
+    def test_every_trial_is_a_row_of_the_heatmap(self, several):
+        """Each trial's own program is found by its text; what it scored is its row's mean."""
+        drawn = several.heatmap()
+        means = np.nanmean(drawn.scores, axis=1)
+        assert {trial.configuration_key for trial in drawn.trials} == {
+            trial.configuration_key for trial in several.finished_trials if trial.phase != "bootstrap"
+        }
+        thorough = [k for k, trial in enumerate(drawn.trials) if trial.n_examples == len(drawn.example_keys)]
+        assert thorough
+        for k in thorough:
+            assert means[k] == pytest.approx(drawn.trials[k].score)
+
+    def test_its_lineage_ends_with_the_best(self, several):
+        """Each step is scored on every example and is better than its parent."""
+        steps = several.lineage().steps
+        scores = {step.number: step.score for step in steps}
+        assert steps[-1].is_best
+        assert {step.n_examples for step in steps} == {len(several.definition.scored)}
+        assert all(step.score > scores[step.parent] for step in steps if step.parent is not None)
+
+    def test_importances_and_optuna_know_space_and_texts(self, several):
+        """The space's variables are weighed; Optuna's parameters hold the demonstrations too."""
+        assert set(several.importance().index) == set(several.definition.space)
+        found = several.to_optuna()
+        assert set(SPACE) <= {name for trial in found.trials for name in trial.params}
+        assert max(trial.params["demos"] for trial in found.trials) > 0
+
+    def test_it_is_reported_and_handed_on(self, several, tmp_path):
+        """Report and zip hold both optimizers, with BEACON's options in the plan."""
+        assert "beacon+bootstrap" in several.report().markdown
+        path = several.export(tmp_path / "several.zip")
+        assert optimizers.archive.verify(path).study == several.name
+        assert "beacon {'acquisition': \"'ei'\", 'batch': '4'}" in several.definition.identity["plan"]
+
+    def test_a_registry_takes_the_searched_values_alone(self, several):
+        """Demonstrations stay with the program."""
+        registry = dx.Registry(several.definition.space)
+        registry.adopt(several)
+        assert {name: several.best.configuration[name] for name in registry} == dict(registry)
 
 
 class TestDividing:

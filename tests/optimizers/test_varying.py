@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import dspy
+import numpy as np
 import pytest
 from spaces import SIGNATURE, TRIAGE
 
@@ -232,3 +233,15 @@ class TestRetelling:
         thought.predict.demos = [dspy.Example(question="1 + 1", reasoning="Count.", answer="2")]
         varying.retold(predict, identity.said_by(thought))
         assert predict.demos == [dspy.Example(question="1 + 1", answer="2")]
+
+
+def test_every_program_of_a_varied_study_is_found_again(varied):
+    """Heatmap, importances, comparison and Optuna's trials know configurations beside texts."""
+    drawn = varied.heatmap()
+    best = next(trial for trial in drawn.trials if trial.configuration_key == varied.best.configuration_key)
+    row = drawn.scores[drawn.trials.index(best)]
+    assert np.nanmean(row) == pytest.approx(varied.best.score)
+    assert set(varied.importance().index) == set(varied.definition.space)
+    assert varied.comparison.n == len(varied.definition.scored)
+    params = {name for trial in varied.to_optuna().trials for name in trial.params}
+    assert {"model", "module", "instructions", "demos"} <= params
