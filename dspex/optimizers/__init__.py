@@ -9,6 +9,7 @@ from dspex.optimizers.beacon.blackbox import Found, Smooth, maximize, minimize
 from dspex.optimizers.coordinate import Coordinate
 from dspex.optimizers.grid import Grid
 from dspex.optimizers.options import SEARCHES, Beacon, search_named
+from dspex.optimizers.pruning import Pruned
 from dspex.optimizers.random_search import RandomSearch
 from dspex.optimizers.teleprompters import (
     COPRO,
@@ -46,6 +47,7 @@ __all__ = [
     "KNNFewShot",
     "LabeledFewShot",
     "MIPROv2",
+    "Pruned",
     "RandomSearch",
     "Recommendation",
     "Row",

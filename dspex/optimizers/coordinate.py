@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from dspex.errors import DataError, UnknownNameError
 from dspex.optimizers.members import TEXTS, Member, One, member_of
 from dspex.optimizers.options import Beacon
+from dspex.optimizers.pruning import Pruned
 from dspex.optimizers.teleprompters import Teleprompter
 
 if TYPE_CHECKING:
@@ -174,6 +175,6 @@ def read(optimizer: Optimizer) -> Member | Coordinate:
     """
     if isinstance(optimizer, Coordinate):
         return optimizer
-    if isinstance(optimizer, (str, type, Beacon, Teleprompter)):
+    if isinstance(optimizer, (str, type, Beacon, Pruned, Teleprompter)):
         return member_of(optimizer)
     return Coordinate(optimizer)

@@ -56,6 +56,7 @@ class _Work:
     trials: StintTrials
     begun: Standing
     """The best program when it began."""
+    definition: Definition
     found: Standing | None = None
     error: BaseException | None = None
 
@@ -124,6 +125,13 @@ class Coordinating:
             return self._key_of(self._standings[key].labels)
         work, own = self._origin(key)
         return work.work.ledger_key(own) if isinstance(work.work, Compiling) else own
+
+    def definition_of(self, key: str) -> Definition:
+        """Return what a program was run for: the whole study, or the turn of an optimizer of DSPy."""
+        if key in self._standings:
+            return self._what
+        work, _ = self._origin(key)
+        return work.definition if isinstance(work.work, Compiling) else self._what
 
     def _origin(self, key: str) -> tuple[_Work, str]:
         """Return in whose turn a program was tried, and what it was called there."""
@@ -203,7 +211,7 @@ class Coordinating:
         shop = replace(self._shop, definition=definition, ledger=share, trials=trials, stopped=self._is_over)
         work = Searching(shop) if member.job is None else Compiling(shop)
         self._events.publish(StintStarted(self._what.name, member.name, round_))
-        return _Work(place, member, work, share, trials, begun)
+        return _Work(place, member, work, share, trials, begun, definition)
 
     def _definition(
         self, member: Member, name: str, budget: Budget, round_: int, begun: Standing
@@ -217,6 +225,7 @@ class Coordinating:
             optimizer=member.name,
             recipe=None if member.job is None else member.job.recipe,
             beacon=member.beacon,
+            pruner=member.pruner,
             budget=budget,
             seed=what.seed + round_ - 1,
             space=None if space is None else space.starting_at(begun.labels),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dspex.optimizers.holdout import Holdout
     from dspex.optimizers.members import Member
     from dspex.optimizers.options import Beacon
+    from dspex.optimizers.pruning import Pruner
     from dspex.records import Configuration
     from dspex.variables.space import Space
 
@@ -101,6 +102,8 @@ class Definition:
     reflection_lm: dspy.BaseLM
     holdout: Sequence[dspy.Example] = ()
     tags: tuple[str, ...] = ()
+    pruner: Pruner | None = None
+    """What leaves poor configurations early; None where a search scores each whole."""
     plan: Coordinate | None = None
     """Which optimizers take turns; None where there is one."""
     notices: tuple[str, ...] = ()
@@ -237,6 +240,7 @@ def define(
         metric_key=metric_key,
         optimizer=chosen.name,
         beacon=None if one is None else one.beacon,
+        pruner=None if one is None else one.pruner,
         recipe=None if job is None else job.recipe,
         budget=(budget or Budget()).completed(
             n_searches=1 if plan is None else len(plan.members), is_search=plan is None and job is None

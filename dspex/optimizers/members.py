@@ -9,12 +9,15 @@ from dspex.bridge.identity import key_of_function
 from dspex.errors import UnknownNameError
 from dspex.optimizers.beacon.goal import Goal
 from dspex.optimizers.options import SEARCHES, Beacon
+from dspex.optimizers.pruning import Pruned
 from dspex.optimizers.teleprompters import TELEPROMPTERS, Teleprompter, teleprompter_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-One = str | Beacon | Teleprompter | type[Beacon] | type[Teleprompter]
+    from dspex.optimizers.pruning import Pruner
+
+One = str | Beacon | Pruned | Teleprompter | type[Beacon] | type[Pruned] | type[Teleprompter]
 """What the user may write for one optimizer."""
 
 _CHANGES: dict[str, frozenset[str]] = {
@@ -40,11 +43,14 @@ class Member:
         The optimizer of DSPy; None for a search.
     beacon
         BEACON's options; None for any other.
+    pruner
+        What leaves poor configurations early; None where each is scored whole.
     """
 
     name: str
     job: Teleprompter | None = None
     beacon: Beacon | None = None
+    pruner: Pruner | None = None
 
     @property
     def changes(self) -> frozenset[str]:
@@ -61,6 +67,8 @@ class Member:
             given = self.job.options
         elif self.beacon is not None:
             given = self.beacon.options
+        elif self.pruner is not None:
+            given = {"pruner": self.pruner}
         return {name: _option(value) for name, value in sorted(given.items())}
 
 
@@ -78,6 +86,8 @@ def member_of(optimizer: One) -> Member:
     ('simba', {'batch': '4'})
     """
     made = optimizer() if isinstance(optimizer, type) else optimizer
+    if isinstance(made, Pruned):
+        return Member(made.search, pruner=made.pruner)
     if made == "beacon":
         made = Beacon()
     if isinstance(made, Beacon):
