@@ -417,21 +417,6 @@ class Beacon:
         self._update()
         return float((self._regrets(self._best()) > regret).mean()) < delta
 
-    def importances(self) -> dict[tuple[str, ...], float]:
-        """Return which shares of the spread in ability are due to each variable and each pair, largest first.
-
-        They are the surrogate's own terms, evaluated at what it believes of fresh samples.
-        """
-        self._update()
-        rows = self._encoder.rows([self._space.sample(self._random) for _ in range(_CERTAIN)])
-        names = [column.name for column in self._encoder.columns]
-        parts = {
-            tuple(names[d] for d in term): float(np.var(mean))
-            for term, mean in self._ability.effects(rows).items()
-        }
-        total = sum(parts.values()) or 1.0
-        return dict(sorted(((k, v / total) for k, v in parts.items()), key=lambda pair: -pair[1]))
-
     def _scored(self) -> list[int]:
         scored = self._register.scored
         if not scored:

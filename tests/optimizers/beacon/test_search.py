@@ -217,14 +217,6 @@ def test_quality_and_cost_together_give_a_front():
     assert best > world.best - 0.06
 
 
-def test_importances_name_what_matters():
-    """The model matters most, and the shares sum to one."""
-    _, beacon = searched(0, 10)
-    shares = beacon.importances()
-    assert next(iter(shares)) == ("model",)
-    assert sum(shares.values()) == pytest.approx(1.0)
-
-
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
