@@ -62,9 +62,13 @@ def _print(task: sandbox.Task) -> None:
 def _print_false_alarms(task: sandbox.Task) -> None:
     """Print how often a program that is compared with itself is declared to be better."""
     scores = [task.metric(example, _answered(task, example)) for example in task.dev[:_EXAMPLES]]
-    for title, is_sequential in (("", False), (", looking after every example", True)):
-        share = false_alarms(scores, simulations=_SIMULATIONS, sequential=is_sequential)
-        print(f"  A/A{title}: declared a winner in {100 * share:.1f} % of {_SIMULATIONS}")
+    looks = {"once": False, "after every example": True}
+    found = {
+        f"A/A, looking {when}: declared a winner, of {_SIMULATIONS:,}": 100
+        * false_alarms(scores, simulations=_SIMULATIONS, sequential=is_sequential)
+        for when, is_sequential in looks.items()
+    }
+    print_rows(found, "%")
 
 
 def _answered(task: sandbox.Task, example: dspy.Example) -> dspy.Prediction:
