@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dspex import adapters, optimizers, sandbox
+    from dspex.bench.builtin import benchmark
     from dspex.bridge.applying import apply
     from dspex.bridge.compiled.accelerate import accelerate, accelerated
     from dspex.errors import DefinitionError, DspexError, ExecutionError, ValuesError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from dspex.native.signature import Signature, signature
     from dspex.native.template import Template, template
     from dspex.native.validate import Validator, validator
-    from dspex.optimizers.definition import Budget
+    from dspex.optimizers.budget import Budget
     from dspex.optimizers.study import Study
     from dspex.records import ModelInfo, Objective, Price, Strategy
     from dspex.runtime import Runtime
@@ -114,6 +115,7 @@ __all__ = [
     "adapters",
     "aexecute",
     "apply",
+    "benchmark",
     "compare",
     "configure",
     "execute",
@@ -140,7 +142,7 @@ _HOMES = {
     "Adapter": "dspex.variables.base",
     "BatchSize": "dspex.variables.base",
     "Bool": "dspex.variables.base",
-    "Budget": "dspex.optimizers.definition",
+    "Budget": "dspex.optimizers.budget",
     "Choice": "dspex.variables.base",
     "Composite": "dspex.variables.base",
     "Confidence": "dspex.variables.base",
@@ -183,6 +185,7 @@ _HOMES = {
     "adapters": "dspex.adapters",
     "aexecute": "dspex.session",
     "apply": "dspex.bridge.applying",
+    "benchmark": "dspex.bench.builtin",
     "compare": "dspex.session",
     "configure": "dspex.session",
     "execute": "dspex.session",

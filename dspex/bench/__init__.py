@@ -9,7 +9,19 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from dspex.bench import apply, definitions, native, optimizers, overhead, routing, scoring, spaces, studies
+from dspex.bench import (
+    apply,
+    builtin,
+    definitions,
+    native,
+    optimizers,
+    overhead,
+    routing,
+    scoring,
+    spaces,
+    studies,
+    together,
+)
 from dspex.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -23,8 +35,10 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "overhead": overhead.run,
     "routing": routing.run,
     "scoring": scoring.run,
+    "small": builtin.run,
     "spaces": spaces.run,
     "studies": studies.run,
+    "together": together.run,
 }
 
 

@@ -74,6 +74,21 @@ assert_type(
     ),
     dx.Study,
 )
+assert_type(
+    dx.optimize(
+        triage,
+        space=space,
+        trainset=task.train,
+        metric=dx.metrics.exact_match,
+        optimizer=["beacon", dx.optimizers.Simba(max_steps=4)],
+    ),
+    dx.Study,
+)
+both = dx.optimizers.Coordinate(["beacon", "bootstrap"], schedule="parallel", rounds=3)
+assert_type(
+    dx.optimize(triage, space=space, trainset=task.train, metric=dx.metrics.exact_match, optimizer=both),
+    dx.Study,
+)
 assert_type(study.wait(), dx.Study)
 again = dx.optimize(
     triage,
@@ -87,6 +102,7 @@ again = dx.optimize(
 assert_type(again.comparison, Difference)
 assert_type(again.compare(study), Difference)
 assert_type(dx.compare(again, "study"), pd.DataFrame)
+assert_type(dx.benchmark("small", optimizers=["beacon", ["tpe", "simba"]]), pd.DataFrame)
 assert_type(again.importance(evaluator="ped-anova"), pd.DataFrame)
 assert_type(again.report().save("report.md"), Path)
 assert_type(again.export("study.zip"), Path)
