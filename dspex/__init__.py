@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dspex import adapters, sandbox
+    from dspex import adapters, pools, sandbox
     from dspex.bridge.compiled.accelerate import accelerate, accelerated
     from dspex.errors import DefinitionError, DspexError, ExecutionError, ValuesError
     from dspex.native import metrics, validators
@@ -59,6 +59,7 @@ __all__ = [
     "metrics",
     "optimize",
     "output",
+    "pools",
     "route",
     "runs",
     "sandbox",
@@ -102,6 +103,7 @@ _HOMES = {
     "metrics": "dspex.native.metrics",
     "optimize": "dspex.session",
     "output": "dspex.native.classes",
+    "pools": "dspex.pools",
     "route": "dspex.session",
     "runs": "dspex.session",
     "sandbox": "dspex.sandbox",
@@ -110,7 +112,7 @@ _HOMES = {
     "validator": "dspex.native.validate",
     "validators": "dspex.native.validators",
 }
-_ROOMS = ("adapters", "metrics", "sandbox", "validators")
+_ROOMS = ("adapters", "metrics", "pools", "sandbox", "validators")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,95 @@
+"""What a worker died of, and which calls have cost too many of them."""
+
+from __future__ import annotations
+
+import signal
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+from dspex.pools.shipping import digest_of
+
+if TYPE_CHECKING:
+    from dspex.pools.task import Task
+
+_KINDS = {
+    "SIGSEGV": "segfault",
+    "SIGBUS": "segfault",
+    "SIGABRT": "abort",
+    "SIGILL": "illegal instruction",
+    "SIGFPE": "arithmetic fault",
+    "SIGKILL": "killed",
+    "SIGTERM": "terminated",
+}
+_REMEMBERED = 1000
+
+
+class Death(NamedTuple):
+    """How a worker ended."""
+
+    kind: str
+    exit_code: int | None
+    text: str
+
+
+def classify(exit_code: int | None, *, free_mib: int | None = None) -> Death:
+    """Say what an exit code means; a kill while the machine has no memory left is the system's own.
+
+    Examples
+    --------
+    >>> classify(-11).text, classify(139).kind, classify(3).text
+    ('segfault (SIGSEGV)', 'segfault', 'exit (code 3)')
+    >>> classify(-9, free_mib=20).text
+    'out of memory (SIGKILL; the machine had 20 MiB left)'
+    """
+    if exit_code is None:
+        return Death("unknown", None, "unknown (no exit code)")
+    number = -exit_code if exit_code < 0 else exit_code - 128
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return Death("exit", exit_code, f"exit (code {exit_code})")
+    kind = _KINDS.get(name, "signal")
+    if kind == "killed" and free_mib is not None and free_mib < _SCARCE_MIB:
+        return Death(
+            "out of memory", exit_code, f"out of memory ({name}; the machine had {free_mib} MiB left)"
+        )
+    return Death(kind, exit_code, f"{kind} ({name})")
+
+
+_SCARCE_MIB = 200
+
+
+class Quarantine:
+    """Remembers calls, by function and arguments, that cost workers.
+
+    A function alone says too little: killed from outside, any function looks guilty.
+    """
+
+    def __init__(self, after: int) -> None:
+        self._after = after
+        self._deaths: OrderedDict[bytes, int] = OrderedDict()
+        self.last = Death("unknown", None, "unknown")
+        """What the last of them died of."""
+
+    def __bool__(self) -> bool:
+        return bool(self._deaths)
+
+    def add(self, task: Task, death: Death) -> int:
+        """Note that a task cost a worker; returns how many its call has cost by now."""
+        self.last = death
+        key = self._key(task)
+        self._deaths[key] = self._deaths.pop(key, 0) + 1
+        if len(self._deaths) > _REMEMBERED:
+            self._deaths.popitem(last=False)
+        return self._deaths[key]
+
+    def clear(self, task: Task) -> None:
+        """Note that a call went well after all."""
+        self._deaths.pop(self._key(task), None)
+
+    def holds(self, task: Task) -> bool:
+        """Whether a call has cost too many workers to be tried again."""
+        return self._deaths.get(self._key(task), 0) >= self._after
+
+    def _key(self, task: Task) -> bytes:
+        return task.function.digest + digest_of(task.arguments)

@@ -1,0 +1,147 @@
+"""The pools by name: the three that there always are, and those that were defined."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from dspex.errors import DefinitionError, PoolError, UnknownNameError
+from dspex.events import EventBus
+from dspex.pools.spec import DEFAULTS, Machine, PoolSpec, excess, scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dspex.pools.base import Engine
+    from dspex.pools.pool import Pool
+    from dspex.pools.stats import PoolStats
+
+_log = logging.getLogger("dspex.pools")
+_lock = threading.RLock()
+_specs: dict[str, PoolSpec] = dict(DEFAULTS)
+_pools: dict[str, Pool] = {}
+_hooked = False
+events = EventBus()
+"""What happens in all pools; `subscribe` hears it."""
+
+
+def names() -> list[str]:
+    """Return the names of the pools that there are, used or not."""
+    return sorted(_specs)
+
+
+def subscribe(subscriber: Callable[..., None]) -> Callable[[], None]:
+    """Call `subscriber` with every event of every pool; returns the function that stops it."""
+    return events.subscribe(subscriber)
+
+
+def get(name: str) -> Pool:
+    """Return a pool by its name; its workers are started when they are first needed.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such pool.
+    """
+    with _lock:
+        if name not in _pools:
+            if name not in _specs:
+                raise UnknownNameError.among("pool", name, _specs)
+            spec = _specs[name]
+            if spec is DEFAULTS.get(name):
+                spec, notice = scaled(name, spec, Machine.here())
+                if notice is not None:
+                    _log.warning("%s", notice)
+            _pools[name] = make(name, spec)
+        return _pools[name]
+
+
+def define(name: str, spec: PoolSpec) -> Pool:
+    """Define a pool, or define one anew; the one it replaces is closed.
+
+    Examples
+    --------
+    >>> define("mine", PoolSpec(workers=1)).submit(pow, 2, 10).result()
+    1024
+    >>> close("mine")
+
+    Raises
+    ------
+    DefinitionError
+        If the name is no name.
+    """
+    if not name.isidentifier():
+        raise DefinitionError(f"a pool's name must be a Python name, got {name!r}")
+    close(name)
+    machine = Machine.here()
+    with _lock:
+        _specs[name] = spec
+    too_much = excess({name: spec}, machine)
+    if too_much is not None:
+        _log.warning("%s", too_much)
+    return get(name)
+
+
+def make(name: str, spec: PoolSpec) -> Pool:
+    """Make a pool that is in no list."""
+    from dspex.pools.pool import Pool
+    from dspex.pools.worker import is_worker
+
+    if is_worker():
+        raise PoolError(
+            "a worker has no pools of its own",
+            hint="return what is to be done, and submit it where the pools are",
+        )
+    _close_at_exit()
+    return Pool(name, spec, _engine(name, spec))
+
+
+def _engine(name: str, spec: PoolSpec) -> Engine:
+    if spec.profile == "thread":
+        from dspex.pools.threads import ThreadEngine
+
+        return ThreadEngine(name, spec, events.publish)
+    from dspex.pools.local import LocalEngine
+
+    return LocalEngine(name, spec, events.publish)
+
+
+def close(name: str | None = None) -> None:
+    """Close a pool, or all of them; one that is used again begins anew."""
+    with _lock:
+        closing = [
+            _pools.pop(each) for each in ([name] if name is not None else list(_pools)) if each in _pools
+        ]
+    for pool in closing:
+        pool.close()
+
+
+def stats() -> dict[str, PoolStats]:
+    """Return the statistics of the pools that were used."""
+    with _lock:
+        pools = dict(_pools)
+    return {name: pool.stats() for name, pool in pools.items()}
+
+
+def stop_owned(owner: str) -> int:
+    """Stop every task in any pool that was submitted under this owner."""
+    with _lock:
+        pools = list(_pools.values())
+    return sum(pool.stop_owned(owner) for pool in pools)
+
+
+def _close_at_exit() -> None:
+    """Have the pools closed before the interpreter waits for loky's threads, which wait for the tasks."""
+    global _hooked  # noqa: PLW0603  # once a process
+    if _hooked:
+        return
+    _hooked = True
+    from loky import process_executor
+
+    # Called last in, first out: loky's own hook is put in first, by name, so that ours comes before it.
+    register: Any = getattr(threading, "_register_atexit")  # noqa: B009  # as loky and concurrent.futures do
+    if process_executor.process_pool_executor_at_exit is None:
+        process_executor.process_pool_executor_at_exit = register(process_executor._python_exit)  # noqa: SLF001
+        process_executor.process_pool_executor_at_exit = True
+    register(close)

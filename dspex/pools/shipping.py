@@ -1,0 +1,214 @@
+"""How functions, values and exceptions travel between processes."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import traceback
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dspex.errors import RemoteError, ShippingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Packed(NamedTuple):
+    """Something that is ready to travel, and the name it has everywhere."""
+
+    digest: bytes
+    data: bytes
+
+
+def digest_of(data: bytes) -> bytes:
+    """Name some bytes by what they are."""
+    return blake2b(data, digest_size=12).digest()
+
+
+def pack(what: str, value: Any) -> bytes:
+    """Write a value down for another process.
+
+    Raises
+    ------
+    ShippingError
+        If it cannot be; the message says which part, and where it is.
+    """
+    import cloudpickle
+
+    try:
+        return bytes(cloudpickle.dumps(value, protocol=5))
+    except Exception as error:
+        raise ShippingError(
+            f"{what} cannot travel to another process: {blame(value, error)}", hint=_HINT
+        ) from error
+
+
+_HINT = "build it in the worker: inside the function, or as a session's state"
+
+
+def pack_function(function: Any) -> Packed:
+    """Write a function down; one from a notebook goes whole, with the globals it uses as they are now."""
+    data = pack(f"the function {_name_of(function)}", function)
+    return Packed(digest_of(data), data)
+
+
+def pack_within(value: Any, limit: int) -> bytes:
+    """Write a result down, and give up as soon as it is longer than `limit` bytes."""
+    import cloudpickle
+
+    file = _Bounded(limit)
+    try:
+        cloudpickle.dump(value, file, protocol=5)
+    except (ShippingError, MemoryError):
+        raise
+    except Exception as error:
+        raise ShippingError(
+            f"the result cannot travel back: {blame(value, error)}",
+            hint="return plain data: numbers, text, lists, dicts, arrays",
+        ) from error
+    return file.getvalue()
+
+
+class _Bounded(io.BytesIO):
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def write(self, data: Any, /) -> int:
+        if self.tell() + memoryview(data).nbytes > self._limit:
+            raise ShippingError(
+                f"the result is larger than the {self._limit >> 20} MiB that this pool takes back",
+                hint="return less, write it to a file, keep it in a session, or raise max_result_mib",
+            )
+        return super().write(data)
+
+
+def unpack(data: bytes) -> Any:
+    """Read what `pack` wrote."""
+    return pickle.loads(data)  # noqa: S301  # written by a process of our own
+
+
+# ── what is to blame ────────────────────────────────────────────────────────────────────────────
+
+
+def blame(value: Any, error: Exception) -> str:
+    """Find the innermost part of a value that cannot be written down, and say where it is.
+
+    Examples
+    --------
+    >>> import threading
+    >>> blame(((1, {"lock": threading.Lock()}), {}), TypeError("cannot pickle"))
+    "[0][1]['lock'] is a lock: cannot pickle '_thread.lock' object"
+    """
+    path = ""
+    for _ in range(_DEEPEST):
+        found = next(
+            ((where, part, why) for where, part in _parts(value) if (why := _refusal(part)) is not None), None
+        )
+        if found is None:
+            break
+        where, value, error = found
+        path += where
+    return f"{path or 'it'} is a {type(value).__name__}: {error}"
+
+
+_DEEPEST = 8
+_WIDEST = 1000
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        yield from ((f"[{key!r}]", part) for key, part in list(value.items())[:_WIDEST])
+    elif isinstance(value, (list, tuple)):
+        yield from ((f"[{k}]", part) for k, part in enumerate(value[:_WIDEST]))
+    elif isinstance(value, (set, frozenset)):
+        yield from (("{…}", part) for part in list(value)[:_WIDEST])
+    elif callable(value) and getattr(value, "__closure__", None):
+        names = value.__code__.co_freevars
+        yield from (
+            (f".{name}", cell.cell_contents) for name, cell in zip(names, value.__closure__, strict=True)
+        )
+    elif isinstance(getattr(value, "__dict__", None), dict):
+        yield from ((f".{name}", part) for name, part in vars(value).items())
+
+
+def _refusal(value: Any) -> Exception | None:
+    import cloudpickle
+
+    try:
+        cloudpickle.dumps(value, protocol=5)
+    except Exception as error:  # noqa: BLE001  # whatever the value's own code raises is the answer
+        return error
+    return None
+
+
+def _name_of(function: Any) -> str:
+    return str(getattr(function, "__qualname__", None) or type(function).__name__)
+
+
+# ── exceptions ──────────────────────────────────────────────────────────────────────────────────
+
+
+def pack_error(error: BaseException) -> bytes:
+    """Write an exception down, as itself if that can be read again, else as a record of it."""
+    text = "".join(traceback.format_exception(error))
+    for data in _ways(error, text):
+        if data is not None:
+            return data
+    record = RemoteError.of(error, text)
+    return pickle.dumps((record, text))
+
+
+def _ways(error: BaseException, text: str) -> Iterator[bytes | None]:
+    yield _tried((error, text), type(error))
+    # An __init__ that does not take what it gave to Exception: rebuilt without calling it.
+    state = {name: value for name, value in vars(error).items() if _refusal(value) is None}
+    args = tuple(each if _refusal(each) is None else repr(each) for each in error.args)
+    yield _tried((_Parts(type(error), args, state), text), type(error))
+
+
+def _tried(content: Any, kind: type) -> bytes | None:
+    import cloudpickle
+
+    try:
+        data: bytes = cloudpickle.dumps(content, protocol=5)
+        if type(_rebuilt(pickle.loads(data)[0])) is kind:  # noqa: S301  # our own bytes
+            return data
+    except Exception:  # noqa: BLE001  # this way does not work for this exception; the next one may
+        return None
+    return None
+
+
+class _Parts(NamedTuple):
+    kind: type[BaseException]
+    args: tuple[Any, ...]
+    state: dict[str, Any]
+
+
+def _rebuilt(content: Any) -> BaseException:
+    if not isinstance(content, _Parts):
+        return content  # type: ignore[no-any-return]  # an exception that pickles by itself
+    error = content.kind.__new__(content.kind, *content.args)
+    error.args = content.args
+    vars(error).update(content.state)
+    return error
+
+
+def unpack_error(data: bytes) -> BaseException:
+    """Read what `pack_error` wrote; the worker's traceback becomes the exception's cause."""
+    try:
+        content, text = unpack(data)
+        error = _rebuilt(content)
+    except Exception as failure:  # noqa: BLE001  # its class may exist in the worker alone
+        return RemoteError(f"an exception came back that cannot be read here: {failure!r}")
+    error.__cause__ = RemoteTraceback(text)
+    return error
+
+
+class RemoteTraceback(Exception):  # noqa: N818  # as the standard library calls its own
+    """Where an exception was raised in the worker."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
