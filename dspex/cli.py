@@ -97,6 +97,9 @@ def _parser() -> Parser:
     )
     bench.set_defaults(run=_bench)
 
+    doctor = commands.add_parser("doctor", help="look at the machine and try what worker pools need of it")
+    doctor.set_defaults(run=_doctor)
+
     execute = commands.add_parser("execute", help="run a task the way that is believed to pay")
     execute.add_argument("signature", help="such as 'question -> answer: float'")
     execute.add_argument("inputs", nargs="*", metavar="FIELD=VALUE", help="the input fields")
@@ -243,6 +246,12 @@ def _bench(given: argparse.Namespace) -> None:
     from dspex import bench
 
     bench.run(given.names)
+
+
+def _doctor(_given: argparse.Namespace) -> None:
+    from dspex.pools.doctor import doctor
+
+    print(doctor())
 
 
 def _looking_back() -> Runtime:

@@ -9,7 +9,7 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from dspex.bench import definitions, native, overhead, routing, scoring
+from dspex.bench import definitions, native, overhead, pools, routing, scoring
 from dspex.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "definitions": definitions.run,
     "native": native.run,
     "overhead": overhead.run,
+    "pools": pools.run,
     "routing": routing.run,
     "scoring": scoring.run,
 }

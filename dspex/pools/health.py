@@ -24,6 +24,10 @@ class Health:
         self._spec = engine.spec
         self._nursery = nursery
         self.next_at = 0.0
+        spec = engine.spec
+        self._may_come_due = any(
+            limit is not None for limit in (spec.max_tasks, spec.max_age_s, spec.recycle_mib)
+        )
 
     def inspect(self, now: float) -> None:
         """Look at every worker, and forget sessions that nobody uses."""
@@ -59,6 +63,13 @@ class Health:
                 slot.suspect_since, slot.suspect_cpu_s = now, slot.cpu_s()
             else:
                 slot.kill("hung")
+
+    def is_due(self, slot: Slot) -> bool:
+        """Whether a worker that has just done a task should be replaced; if so, it soon will be."""
+        if not self._may_come_due or slot.due is not None or self.due(slot) is None:
+            return False
+        self.next_at = 0.0
+        return True
 
     def due(self, slot: Slot) -> str | None:
         """Why a worker should be replaced, if it should."""

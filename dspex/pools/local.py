@@ -19,7 +19,7 @@ from dspex.pools.crashes import Quarantine
 from dspex.pools.queue import TaskQueue
 from dspex.pools.refusals import busy, closed, displaced, late, out_of_memory, poisonous, saturated, stopped
 from dspex.pools.sessions import Sessions
-from dspex.pools.shipping import unpack, unpack_error
+from dspex.pools.shipping import is_small, unpack, unpack_error
 from dspex.pools.stats import Counters, PoolStats, WorkerStats
 from dspex.pools.supervise import Supervisor
 from dspex.pools.task import packed_call
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("dspex.pools")
 _SHORT_S = 0.005
+"""A worker gets its next task in advance if the one it has is over in so little."""
+_REMEMBERED = 1000
 
 
 class LocalEngine:
@@ -55,14 +57,15 @@ class LocalEngine:
         self.counters = Counters()
         self.quarantine = Quarantine(spec.poison_after)
         self.lock = threading.Lock()
-        self.room = threading.Condition(self.lock)
-        self.idle = threading.Condition(self.lock)
+        self.changed = threading.Condition(self.lock)
         self.wanted = spec.min_workers
         self.broken: str | None = None
         self.is_closed = False
         self.board = Board.create(name, 2 * spec.workers)
         self.supervisor = Supervisor(self)
         self._given: deque[tuple[Slot, Task, Future[Any]]] = deque()
+        self._blocked = 0
+        """How many callers wait for the queue, or for the end."""
         self._seconds: dict[bytes, float] = {}
         self._environment: tuple[Any, str] = (None, "")
         self._pid = os.getpid()
@@ -91,29 +94,38 @@ class LocalEngine:
         WorkerBusyError, SessionLostError
             If its session's worker cannot take it.
         """
-        dropped, is_full = None, False
         with self.lock:
             self._admit(task)
             is_full = len(self.queue) >= self.spec.queue_limit
+            if not is_full:
+                self._take_on(task)
         if is_full:
-            self.publish(PoolOverloaded(self.name, self.spec.queue_limit, self.spec.overflow))
-        with self.lock:
-            if is_full and len(self.queue) >= self.spec.queue_limit:
-                dropped = self._make_room(task)
-            self.counters.submitted += 1
-            self.queue.put(task)
-            if task.session is not None:
-                task.session.pending += 1
-            task.future.task = task
-            task.future.add_done_callback(self._on_done)
-            self.dispatch()
-            is_short = task.queued and len(self.slots) < self.spec.workers
+            self._squeeze_in(task)
         self.listen()
-        if dropped is not None:
-            self.fail(dropped, displaced(self.name, self.spec))
-        if is_short or not self.supervisor.is_running:
+        # Without a worker to spare, the supervisor may start one.
+        if task.queued and (len(self.slots) < self.spec.workers or not self.supervisor.is_running):
             self.supervisor.wake()
         self.supervisor.mind(task.expires_at())
+
+    def _take_on(self, task: Task) -> None:
+        self.counters.submitted += 1
+        self.queue.put(task)
+        if task.session is not None:
+            task.session.pending += 1
+        task.future.task = task
+        task.future.add_done_callback(self._on_done)
+        self.dispatch()
+
+    def _squeeze_in(self, task: Task) -> None:
+        """Take a task on although the queue is full, the way the pool was asked to, or refuse it."""
+        self.publish(PoolOverloaded(self.name, self.spec.queue_limit, self.spec.overflow))
+        dropped = None
+        with self.lock:
+            if len(self.queue) >= self.spec.queue_limit:
+                dropped = self._make_room(task)
+            self._take_on(task)
+        if dropped is not None:
+            self.fail(dropped, displaced(self.name, self.spec))
 
     def _admit(self, task: Task) -> None:
         if self.is_closed or os.getpid() != self._pid:
@@ -136,16 +148,26 @@ class LocalEngine:
             self.queue.discard(oldest)
             self.counters.dropped += 1
             return oldest
-        until = self.spec.queue_timeout_s if task.deadline is None else task.deadline - time.monotonic()
-        if overflow == "block" and self.room.wait_for(
-            lambda: len(self.queue) < self.spec.queue_limit or self.is_closed,
-            min(until, self.spec.queue_timeout_s),
-        ):
-            self._admit(task)
+        if overflow == "block" and self._wait_for_room(task):
             return None
         self.counters.rejected += 1
         run_s = self.counters.mean_run_s()
         raise saturated(self.name, self.spec, queued=len(self.queue), run_s=run_s)
+
+    def _wait_for_room(self, task: Task) -> bool:
+        patience_s = self.spec.queue_timeout_s
+        if task.deadline is not None:
+            patience_s = min(patience_s, task.deadline - time.monotonic())
+        self._blocked += 1
+        try:
+            has_room = self.changed.wait_for(
+                lambda: len(self.queue) < self.spec.queue_limit or self.is_closed, patience_s
+            )
+        finally:
+            self._blocked -= 1
+        if has_room:
+            self._admit(task)  # much may have happened meanwhile
+        return has_room
 
     def _any_open(self) -> bool:
         return any(slot.is_open for slot in self.slots)
@@ -163,8 +185,8 @@ class LocalEngine:
                     if task is not None:
                         self._give(self._preferred(task, slot), task)
                         moved = True
-        if len(self.queue) < self.spec.queue_limit:
-            self.room.notify_all()
+        if self._blocked:
+            self.changed.notify_all()
 
     def _preferred(self, task: Task, slot: Slot) -> Slot:
         wished = task.session.slot if task.session is not None else None
@@ -175,7 +197,11 @@ class LocalEngine:
         if slot.state != "ready" or len(slot.inflight) != 1 or self._any_open():
             return False
         running = slot.inflight[0][0]
-        return running.stop_reason is None and self._seconds.get(running.function.digest, 1.0) < _SHORT_S
+        is_short = self._seconds.get(running.function.digest, 1.0) < _SHORT_S
+        # Behind a large message, which goes by another thread, a small one might arrive first.
+        return (
+            is_short and running.stop_reason is None and is_small((running.function.data, running.arguments))
+        )
 
     def _give(self, slot: Slot, task: Task) -> None:
         if not task.future.running() and not task.future.begin():
@@ -228,22 +254,27 @@ class LocalEngine:
             slot.inflight.remove((task, future))
             slot.tasks += 1
             slot.idle_since = now = time.monotonic()
-            self._seconds[task.function.digest] = reply.seconds
-            self.counters.runs_s.append(reply.seconds)
+            self._note_time(task, reply.seconds)
             if slot.inflight:
                 slot.inflight[0][0].started_at = now
                 self.supervisor.mind(slot.inflight[0][0].expires_at())
-            self.dispatch()
-            finish = partial(self._finish, task, reply)
-            if reply.sent > slot.received:
-                slot.parked.append((reply.sent, task, finish))
-                finish = None  # type: ignore[assignment]
-            is_due = self.supervisor.is_due(slot)
+            if len(self.queue):
+                self.dispatch()
+            is_early = reply.sent > slot.received
+            if is_early:  # what it printed belongs before its result
+                slot.parked.append((reply.sent, task, partial(self._finish, task, reply)))
+            needs_care = slot.state != "ready" or self.supervisor.is_due(slot)
         self.listen()
-        if finish is not None:
-            finish()
-        if is_due or slot.state != "ready":
+        if not is_early:
+            self._finish(task, reply)
+        if needs_care:
             self.supervisor.wake()
+
+    def _note_time(self, task: Task, seconds: float) -> None:
+        if len(self._seconds) > _REMEMBERED:
+            self._seconds.clear()
+        self._seconds[task.function.digest] = seconds
+        self.counters.runs_s.append(seconds)
 
     def _finish(self, task: Task, reply: Reply) -> None:
         """Turn an answer into the future's result."""
@@ -285,10 +316,8 @@ class LocalEngine:
             if task.session is not None:
                 task.session.pending -= 1
                 task.session.ended(seconds, failed=how not in {"done", "cancelled"})
-            if len(self.queue) < self.spec.queue_limit:
-                self.room.notify_all()
-            if self.counters.is_settled():
-                self.idle.notify_all()
+            if self._blocked:
+                self.changed.notify_all()
             return True
 
     def _on_done(self, future: Any) -> None:
@@ -383,14 +412,16 @@ class LocalEngine:
         """Take no more tasks, and end the workers; with `wait`, once what was taken on is done."""
         with self.lock:
             self.is_closed = True
-            self.room.notify_all()
+            self.changed.notify_all()
             waiting = list(self.queue) if cancel else []
         for task in waiting:
             if not task.future.cancel():
                 self.fail(task, CancelledError("the pool was closed"))
         if wait:
             with self.lock:
-                self.idle.wait_for(self.counters.is_settled)
+                self._blocked += 1
+                self.changed.wait_for(self.counters.is_settled)
+                self._blocked -= 1
         self.supervisor.finish()
         with self.lock:
             left = [task for slot in self.slots for task, _ in slot.inflight] + list(self.queue)

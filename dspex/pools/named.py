@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import DefinitionError, PoolError, UnknownNameError
 from dspex.events import EventBus
 from dspex.pools.spec import DEFAULTS, Machine, PoolSpec, excess, scaled
+from dspex.pools.sweep import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +23,7 @@ _log = logging.getLogger("dspex.pools")
 _lock = threading.RLock()
 _specs: dict[str, PoolSpec] = dict(DEFAULTS)
 _pools: dict[str, Pool] = {}
+_made: weakref.WeakSet[Pool] = weakref.WeakSet()
 _hooked = False
 events = EventBus()
 """What happens in all pools; `subscribe` hears it."""
@@ -93,8 +96,10 @@ def make(name: str, spec: PoolSpec) -> Pool:
             "a worker has no pools of its own",
             hint="return what is to be done, and submit it where the pools are",
         )
-    _close_at_exit()
-    return Pool(name, spec, _engine(name, spec))
+    _prepare()
+    pool = Pool(name, spec, _engine(name, spec))
+    _made.add(pool)
+    return pool
 
 
 def _engine(name: str, spec: PoolSpec) -> Engine:
@@ -105,6 +110,11 @@ def _engine(name: str, spec: PoolSpec) -> Engine:
     from dspex.pools.local import LocalEngine
 
     return LocalEngine(name, spec, events.publish)
+
+
+def _close_made() -> None:
+    for pool in list(_made):
+        pool.close()
 
 
 def close(name: str | None = None) -> None:
@@ -131,17 +141,21 @@ def stop_owned(owner: str) -> int:
     return sum(pool.stop_owned(owner) for pool in pools)
 
 
-def _close_at_exit() -> None:
-    """Have the pools closed before the interpreter waits for loky's threads, which wait for the tasks."""
+def _prepare() -> None:
+    """Sweep up once, and have the pools closed before the interpreter waits for loky's threads.
+
+    Those wait for their tasks, so that one that hangs would hold the interpreter for ever.
+    """
     global _hooked  # noqa: PLW0603  # once a process
     if _hooked:
         return
     _hooked = True
+    sweep()
     from loky import process_executor
 
-    # Called last in, first out: loky's own hook is put in first, by name, so that ours comes before it.
-    register: Any = getattr(threading, "_register_atexit")  # noqa: B009  # as loky and concurrent.futures do
+    # Called last in, first out: loky's own hook is put in first, so that ours comes before it.
+    register: Any = threading._register_atexit  # type: ignore[attr-defined]  # noqa: SLF001  # as loky itself
     if process_executor.process_pool_executor_at_exit is None:
-        process_executor.process_pool_executor_at_exit = register(process_executor._python_exit)  # noqa: SLF001
+        register(process_executor._python_exit)  # noqa: SLF001  # what loky would register later
         process_executor.process_pool_executor_at_exit = True
-    register(close)
+    register(_close_made)

@@ -13,6 +13,7 @@ from multiprocessing import Pipe
 from typing import TYPE_CHECKING, Any
 
 from dspex.pools import limits, worker
+from dspex.pools.shipping import Known
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from dspex.pools.spec import PoolSpec
     from dspex.pools.task import Task
     from dspex.pools.zygote import Zygote
+
+_EXIT_PATIENCE_S = 0.5
 
 
 class Slot:
@@ -45,7 +48,7 @@ class Slot:
         self.record = record
         self.state = "starting"
         self.inflight: deque[tuple[Task, Future[Any]]] = deque()
-        self.functions: set[bytes] = set()
+        self.functions: Known[bool] = Known()
         self.sessions: set[str] = set()
         self.environment = ""
         self.began_at = time.monotonic()
@@ -86,8 +89,8 @@ class Slot:
     def start(self, zygote: Zygote | None, environment: str) -> Future[Any]:
         """Start the process; the returned future is done once the worker can work."""
         import psutil
-        from loky import ProcessPoolExecutor
 
+        from dspex.pools.executor import OneWorkerExecutor
         from dspex.pools.zygote import Recorder
 
         self.environment = environment
@@ -107,12 +110,8 @@ class Slot:
             ends,
         )
         try:
-            self._executor = ProcessPoolExecutor(
-                1,
-                context=context,
-                initializer=worker.enter,
-                initargs=(plan,),
-                env=dict(limits.environment(self._spec)),
+            self._executor = OneWorkerExecutor(
+                context, worker.enter, plan, dict(limits.environment(self._spec))
             )
             greeting: Future[Any] = self._executor.submit(worker.hello)
         finally:
@@ -120,7 +119,7 @@ class Slot:
             ends.close()
         self.process = context.process
         assert self.process is not None
-        self._seal()
+        self._executor.seal()
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):
                 self._pidfd = os.pidfd_open(self.process.pid or 0)
@@ -128,15 +127,6 @@ class Slot:
             self._psutil = psutil.Process(self.process.pid)
         self.line = here
         return greeting
-
-    def _seal(self) -> None:
-        """Close this process's copies of the worker's pipe ends.
-
-        With them open, a worker that dies in the middle of a long message leaves loky's threads waiting for
-        the rest of it for ever.
-        """
-        for connection in (self._executor._result_queue._writer, self._executor._call_queue._reader):  # noqa: SLF001  # loky offers no other way
-            connection.close()
 
     def kill(self, reason: str | None = None) -> None:
         """End the process at once. It is named by a descriptor, so that a reused pid is never hit."""
@@ -162,11 +152,21 @@ class Slot:
 
     def close(self) -> int | None:
         """Let go of everything, once the process is dead; returns its exit code."""
-        exit_code = self.process.exitcode if self.process is not None else None
+        exit_code = self._exit_code()
         executor = self.let_go()
         if executor is not None:
             executor.shutdown(wait=False, kill_workers=True)
         return exit_code
+
+    def _exit_code(self) -> int | None:
+        """Read the exit code; loky's thread may be about to, and then only it gets to know."""
+        until = time.monotonic() + _EXIT_PATIENCE_S
+        while self.process is not None and time.monotonic() < until:
+            code = self.process.exitcode
+            if code is not None:
+                return code
+            time.sleep(0.001)
+        return None
 
     def let_go(self) -> Any:
         """Close what is ours; returns the executor, which has threads to wait for."""
@@ -183,7 +183,7 @@ class Slot:
 
     def send(self, task: Task, environment: str, max_result: int) -> Future[Any]:
         """Give the worker a task, with what it needs for it and has not got yet."""
-        function = None if task.function.digest in self.functions else task.function.data
+        is_known = self.functions.use(task.function.digest, True)
         session = task.session
         given = None
         if session is not None:
@@ -191,11 +191,10 @@ class Slot:
                 None if session.key in self.sessions else session.shipped_factory(again=session.lost > 0)
             )
             given = (session.key, factory)
-        future: Future[Any] = self._executor.submit(
-            worker.run,
+        order = (
             task.number,
             task.function.digest,
-            function,
+            None if is_known else task.function.data,
             task.arguments,
             given,
             task.correlation,
@@ -203,8 +202,8 @@ class Slot:
             task.stream is not None,
             max_result,
         )
+        future: Future[Any] = self._executor.submit(worker.run, *order)
         self.environment = environment
-        self.functions.add(task.function.digest)
         if session is not None:
             self.sessions.add(session.key)
         self.inflight.append((task, future))

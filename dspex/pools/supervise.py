@@ -95,11 +95,8 @@ class Supervisor:
         self.wake()
 
     def is_due(self, slot: Slot) -> bool:
-        """Whether a worker should be replaced; if so, it soon will be."""
-        is_due = slot.state == "ready" and slot.due is None and self._health.due(slot) is not None
-        if is_due:
-            self._health.next_at = 0.0
-        return is_due
+        """Whether a worker should be replaced."""
+        return self._health.is_due(slot)
 
     def finish(self) -> None:
         """End the workers and the thread."""

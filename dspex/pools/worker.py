@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` without its enumerations, which cost more than a task
 import gc
 import json
 import os
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dspex.errors import PoolError
 from dspex.pools import limits
 from dspex.pools.board import Board
-from dspex.pools.shipping import pack_error, pack_within, unpack
+from dspex.pools.shipping import Known, pack_error, pack_within, unpack
 from dspex.pools.task import correlation_id
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from dspex.pools.output import Routed, Stream
 
-_SOFT = getattr(signal, "SIGUSR1", None)
+_SIGINT, _IGNORE = int(signal.SIGINT), int(signal.SIG_IGN)
+_SOFT = int(signal.SIGUSR1) if hasattr(signal, "SIGUSR1") else None
 _CREDIT = 100
 
 
@@ -87,12 +89,13 @@ class Worker:
         self.plan = plan
         self.pid = os.getpid()
         self.board = Board.open(plan.board)
-        self.functions: dict[bytes, bytes] = {}
+        self.functions: Known[Any] = Known()
         self.sessions: dict[str, Any] = {}
         self.factories: dict[str, bytes] = {}
         self.current = 0
         self.session: str | None = None
         self.notes: dict[str, dict[Any, Any]] = {}
+        self._handler = self._on_stop
         self._armed = False
         self._stops: set[int] = set()
         self._sent = 0
@@ -128,9 +131,10 @@ class Worker:
     def mind_signals(self) -> None:
         """Listen to requests to stop, and to nothing else; a task may have changed that."""
         # The terminal sends an interrupt to every process: the kernel decides what it means.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if _SOFT is not None:
-            signal.signal(_SOFT, self._on_stop)
+        if _signal.getsignal(_SIGINT) != _IGNORE:
+            _signal.signal(_SIGINT, _IGNORE)
+        if _SOFT is not None and _signal.getsignal(_SOFT) != self._handler:
+            _signal.signal(_SOFT, self._handler)
 
     def _route_output(self) -> None:
         import logging
@@ -225,10 +229,9 @@ class Worker:
 
     def _outcome(self, order: Order) -> tuple[str, bytes]:
         try:
+            self.functions.use(order.digest, order.function)
             if order.environment is not None:
                 self.see(order.environment)
-            if order.function is not None:
-                self.functions[order.digest] = order.function
             self._armed = True
             self._stop_if_asked()
             value = self._call(order)
@@ -251,7 +254,7 @@ class Worker:
         return "memory", str(error).encode()
 
     def _call(self, order: Order) -> Any:
-        function = unpack(self.functions[order.digest])
+        function = self._function(order.digest)
         args, kwargs = unpack(order.arguments)
         if order.session is not None and (state := self._state(*order.session)) is not _NONE:
             args = (state, *args)
@@ -261,6 +264,13 @@ class Worker:
             self._wait_for_credit(number)
             self.send(("chunk", order.number, pack_within(chunk, order.limit)))
         return None
+
+    def _function(self, digest: bytes) -> Any:
+        """Read a function once; its next calls find it as the last one left it, as in any process."""
+        found = self.functions[digest]
+        if isinstance(found, bytes):
+            found = self.functions[digest] = unpack(found)
+        return found
 
     def _state(self, name: str, factory: bytes | None) -> Any:
         if factory is not None:

@@ -9,6 +9,17 @@ import threading
 import time
 
 import pytest
+from tasks import (
+    append,
+    correlation,
+    count_slowly,
+    count_then_fail,
+    count_to,
+    fail,
+    push,
+    square,
+    touch_and_wait,
+)
 
 from dspex.errors import (
     CancelledError,
@@ -30,43 +41,6 @@ def until(condition, what="it", timeout_s=TIMEOUT_S):
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come true within {timeout_s} s"
         time.sleep(0.002)
-
-
-def square(x):
-    return x * x
-
-
-def fail(text):
-    raise ValueError(text)
-
-
-def touch_and_wait(began, gate):
-    """Say that the task runs, and end when the file `gate` appears."""
-    began.touch()
-    deadline = time.monotonic() + TIMEOUT_S
-    while not gate.exists() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    return "through"
-
-
-def append(path, text):
-    with path.open("a") as file:
-        file.write(text)
-
-
-def count_to(n):
-    yield from range(n)
-
-
-def count_then_fail(n):
-    yield from range(n)
-    raise ValueError("the source ran dry")
-
-
-def count_slowly(path):
-    for k in range(10_000):
-        append(path, "x")
-        yield k
 
 
 class Gate:
@@ -358,7 +332,7 @@ class EngineConformance:
     def test_state_is_built_once_and_kept(self, make):
         """A session's calls all get the one state its factory built, in order."""
         session = make(workers=2).session("s", list)
-        futures = [session.submit(_push, k) for k in range(20)]
+        futures = [session.submit(push, k) for k in range(20)]
         assert [each.result(TIMEOUT_S) for each in futures] == list(range(1, 21))
         assert session.call(list) == list(range(20))
         assert session.stats.calls == 21
@@ -383,7 +357,7 @@ class EngineConformance:
         """Closing a session forgets its state."""
         pool = make(workers=1)
         session = pool.session("s", list)
-        session.call(_push, 1)
+        session.call(push, 1)
         session.close()
         assert pool.session("s", list).call(list) == []
         with pytest.raises(UnknownNameError, match="unknown session 'z'"):
@@ -434,9 +408,9 @@ class EngineConformance:
         """A task finds the name of the work it belongs to."""
         pool = make(workers=1)
         token = correlation_id.set("request 7")
-        named = pool.submit(_correlation)
+        named = pool.submit(correlation)
         correlation_id.reset(token)
-        nameless = pool.submit(_correlation)
+        nameless = pool.submit(correlation)
         assert (named.result(TIMEOUT_S), nameless.result(TIMEOUT_S)) == ("request 7", None)
 
     def test_an_unknown_pool_is_quiet_about_contexts(self, make):
@@ -444,12 +418,3 @@ class EngineConformance:
         variable = contextvars.ContextVar("variable", default=0)
         make(workers=1).submit(square, 2).result(TIMEOUT_S)
         assert variable.get() == 0
-
-
-def _push(state, item):
-    state.append(item)
-    return len(state)
-
-
-def _correlation():
-    return correlation_id.get()
