@@ -31,6 +31,8 @@ _CHAOS = 2000
 _KILLS = 30
 _RECOVERIES = 9
 _PARAMETERS = 8_400_000
+_PRELOAD = ("dspex.bench.pools",)
+"""Where the tasks stand: a new worker would spend its first half second with importing it."""
 _TASK = {"question": "Tom has 3 apples and buys 4 more.", "temperature": 0.7, "n": 12, "tags": ["a", "b"]}
 
 
@@ -189,7 +191,7 @@ def _die(how: str) -> None:
 def _print_isolation() -> None:
     half = _INNOCENTS // 2
     for how in ("SIGKILL", "SIGSEGV", "exit", "abort"):
-        with _pool(workers=4) as pool:
+        with _pool(workers=4, preload=_PRELOAD) as pool:
             before = [pool.submit(_nap_and_square, k) for k in range(half)]
             killer = pool.submit(_die, how)
             after = [pool.submit(_nap_and_square, k) for k in range(half, _INNOCENTS)]
@@ -221,7 +223,7 @@ def _innocents_on_loky() -> int:
 
 def _print_chaos() -> None:
     rng, over, kills = random.Random(0), threading.Event(), []
-    with _pool(workers=4) as pool:
+    with _pool(workers=4, preload=_PRELOAD) as pool:
 
         def kill() -> None:
             while not over.wait(0.12):

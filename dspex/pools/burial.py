@@ -106,7 +106,7 @@ def _settle(engine: LocalEngine, task: Task, slot: Slot, death: Death) -> None:
 def _retry(engine: LocalEngine, task: Task, death: Death) -> None:
     task.crashes += 1
     with engine.lock:
-        cost = engine.quarantine.add(task, death)
+        cost, is_too_much = engine.quarantine.add(task, death)
     if not task.idempotent or task.chunks:
         error: PoolError = WorkerCrashedError(
             f"the worker died with task {task.number}: {death.text}",
@@ -114,7 +114,7 @@ def _retry(engine: LocalEngine, task: Task, death: Death) -> None:
             exit_code=death.exit_code,
             hint="what may be repeated is tried again by itself: idempotent=True",
         )
-    elif cost >= engine.spec.poison_after:
+    elif is_too_much:
         error = poisonous(cost, death)
     else:
         engine.counters.retried += 1

@@ -21,6 +21,8 @@ _KINDS = {
     "SIGTERM": "terminated",
 }
 _REMEMBERED = 1000
+FROM_OUTSIDE = ("killed", "terminated")
+"""What somebody else does to a worker."""
 
 
 class Death(NamedTuple):
@@ -60,36 +62,39 @@ _SCARCE_MIB = 200
 
 
 class Quarantine:
-    """Remembers calls, by function and arguments, that cost workers.
+    """Remembers calls, by function and arguments, that cost workers, and which of them are not tried again.
 
-    A function alone says too little: killed from outside, any function looks guilty.
+    A function alone says too little: killed from outside, any function looks guilty. For the same reason a call
+    whose worker was killed is given one more chance than one that crashed by itself.
     """
 
     def __init__(self, after: int) -> None:
         self._after = after
-        self._deaths: OrderedDict[bytes, int] = OrderedDict()
-        self.last = Death("unknown", None, "unknown")
-        """What the last of them died of."""
+        self._deaths: OrderedDict[bytes, tuple[int, Death]] = OrderedDict()
+        self._condemned: set[bytes] = set()
 
     def __bool__(self) -> bool:
-        return bool(self._deaths)
+        return bool(self._condemned)
 
-    def add(self, task: Task, death: Death) -> int:
-        """Note that a task cost a worker; returns how many its call has cost by now."""
-        self.last = death
+    def add(self, task: Task, death: Death) -> tuple[int, bool]:
+        """Note that a task cost a worker; returns how many its call has cost, and whether that is too many."""
         key = self._key(task)
-        self._deaths[key] = self._deaths.pop(key, 0) + 1
+        cost = self._deaths.pop(key, (0, death))[0] + 1
+        self._deaths[key] = cost, death
+        if cost >= self._after + (death.kind in FROM_OUTSIDE):
+            self._condemned.add(key)
         if len(self._deaths) > _REMEMBERED:
-            self._deaths.popitem(last=False)
-        return self._deaths[key]
+            self._condemned.discard(self._deaths.popitem(last=False)[0])
+        return cost, key in self._condemned
 
     def clear(self, task: Task) -> None:
         """Note that a call went well after all."""
         self._deaths.pop(self._key(task), None)
 
-    def holds(self, task: Task) -> bool:
-        """Whether a call has cost too many workers to be tried again."""
-        return self._deaths.get(self._key(task), 0) >= self._after
+    def why(self, task: Task) -> tuple[int, Death] | None:
+        """Say what a call has cost if it is not tried again, else None."""
+        key = self._key(task)
+        return self._deaths[key] if key in self._condemned else None
 
     def _key(self, task: Task) -> bytes:
         return task.function.digest + digest_of(task.arguments)

@@ -130,8 +130,8 @@ class LocalEngine:
     def _admit(self, task: Task) -> None:
         if self.is_closed or os.getpid() != self._pid:
             raise closed(self.name)
-        if self.quarantine and self.quarantine.holds(task):
-            raise poisonous(self.spec.poison_after, self.quarantine.last)
+        if self.quarantine and (condemned := self.quarantine.why(task)) is not None:
+            raise poisonous(*condemned)
         session = task.session
         if session is None:
             return

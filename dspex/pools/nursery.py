@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dspex.errors import PoolError
 from dspex.events import PoolDegraded, WorkerStarted
 from dspex.pools import limits
+from dspex.pools.crashes import FROM_OUTSIDE
 from dspex.pools.slot import Slot
 
 if TYPE_CHECKING:
@@ -149,7 +150,9 @@ class Nursery:
 
     def note_death(self, slot: Slot, death: Death) -> None:
         """Slow down when workers die without having done anything; give up the zygote, or everything."""
-        self._fruitless = 0 if slot.tasks or slot.killed_for else self._fruitless + 1
+        # One that somebody killed says nothing about how the next will do.
+        is_harmless = slot.tasks or slot.killed_for or (slot.was_ready and death.kind in FROM_OUTSIDE)
+        self._fruitless = 0 if is_harmless else self._fruitless + 1
         if self._fruitless < _FEW:
             return
         pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (self._fruitless - _FEW))

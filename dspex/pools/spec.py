@@ -61,7 +61,7 @@ class PoolSpec:
     queue_timeout_s: float = 5.0
     """How long ``overflow="block"`` lets a caller wait for room."""
     poison_after: int = 2
-    """A call that has cost so many workers is not tried again."""
+    """A call that has cost so many workers is not tried again; one more if they were killed from outside."""
     max_result_mib: int = 256
     """A larger result is refused."""
     max_tasks: int | None = None
