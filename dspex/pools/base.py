@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+    from dspex.pools.counters import PoolStats
     from dspex.pools.sessions import Sessions
-    from dspex.pools.stats import PoolStats
     from dspex.pools.task import Task
 
 KINDS = ("inline",)

@@ -15,12 +15,12 @@ from dspex.errors import CancelledError, PoolError
 from dspex.events import PoolOverloaded
 from dspex.pools import limits
 from dspex.pools.board import Board
+from dspex.pools.counters import Counters, PoolStats, WorkerStats
 from dspex.pools.crashes import Quarantine
 from dspex.pools.queue import TaskQueue
 from dspex.pools.refusals import busy, closed, displaced, late, out_of_memory, poisonous, saturated, stopped
 from dspex.pools.sessions import Sessions
 from dspex.pools.shipping import is_small, unpack, unpack_error
-from dspex.pools.stats import Counters, PoolStats, WorkerStats
 from dspex.pools.supervise import Supervisor
 from dspex.pools.task import packed_call
 from dspex.pools.worker import Reply

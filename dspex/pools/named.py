@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import threading
 import weakref
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dspex.pools.base import Engine
+    from dspex.pools.counters import PoolStats
     from dspex.pools.pool import Pool
-    from dspex.pools.stats import PoolStats
 
 _log = logging.getLogger("dspex.pools")
 _lock = threading.RLock()
@@ -74,8 +75,11 @@ def define(name: str, spec: PoolSpec) -> Pool:
     DefinitionError
         If the name is no name.
     """
-    if not name.isidentifier():
-        raise DefinitionError(f"a pool's name must be a Python name, got {name!r}")
+    if not name.isidentifier() or name.startswith("_") or _is_taken(name):
+        raise DefinitionError(
+            f"a pool cannot be called {name!r}",
+            hint="choose a Python name that dspex.pools does not use itself",
+        )
     close(name)
     machine = Machine.here()
     with _lock:
@@ -84,6 +88,13 @@ def define(name: str, spec: PoolSpec) -> Pool:
     if too_much is not None:
         _log.warning("%s", too_much)
     return get(name)
+
+
+def _is_taken(name: str) -> bool:
+    """Whether ``dx.pools.<name>`` is something else."""
+    from dspex import pools
+
+    return name in pools.__all__ or importlib.util.find_spec(f"dspex.pools.{name}") is not None
 
 
 def make(name: str, spec: PoolSpec) -> Pool:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from dspex.pools.base import Engine
+    from dspex.pools.counters import PoolStats
     from dspex.pools.sessions import Affinity, OnLoss
     from dspex.pools.spec import PoolSpec
-    from dspex.pools.stats import PoolStats
 
 _UNSET: Any = object()
 _AHEAD = 64

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.errors import CancelledError
 from dspex.events import PoolOverloaded, SessionEnded
+from dspex.pools.counters import Counters, PoolStats, WorkerStats
 from dspex.pools.queue import TaskQueue
 from dspex.pools.refusals import busy, closed, displaced, late, saturated, stopped
 from dspex.pools.sessions import Sessions
 from dspex.pools.shipping import Packed, unpack
-from dspex.pools.stats import Counters, PoolStats, WorkerStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -224,3 +224,10 @@ def speak():
     sys.stdout.buffer.write(b"\xff\xfe raw\n")
     logging.getLogger("speaker").warning("logged %s", "well")
     return "said"
+
+
+def hold(state, mib, seconds=0):
+    """Hold so much memory for as long as the state lives, or for some time."""
+    state.append(bytearray(os.urandom(1 << 20) * mib))
+    time.sleep(seconds)
+    return len(state)
