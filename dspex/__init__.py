@@ -148,3 +148,5 @@ def unload_ipython_extension(ipython: Any) -> None:
 
 if "IPython" in sys.modules:  # in a notebook, values draw themselves without any magic
     importlib.import_module("dspex.notebook.display").register_in_running_shell()
+
+importlib.import_module("dspex.pools.offer").offer()  # as soon as joblib is there, too

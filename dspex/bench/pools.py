@@ -31,6 +31,7 @@ _CHAOS = 2000
 _KILLS = 30
 _RECOVERIES = 9
 _PARAMETERS = 8_400_000
+_JOBLIB = {"joblib on loky, batched by itself": "loky", "joblib on a dspex pool, batched by itself": "dspex"}
 _PRELOAD = ("dspex.bench.pools",)
 """Where the tasks stand: a new worker would spend its first half second with importing it."""
 _TASK = {"question": "Tom has 3 apples and buys 4 more.", "temperature": 0.7, "n": 12, "tags": ["a", "b"]}
@@ -86,9 +87,7 @@ def _latencies() -> dict[str, float]:
     with _pool(workers=2) as ours, ProcessPoolExecutor(2) as loky:
         executors = {"raw loky": loky, "dspex pool": ours}
         one: dict[str, list[float]] = {name: [] for name in executors}
-        many: dict[str, list[float]] = {
-            name: [] for name in (*executors, "joblib on loky, batched by itself")
-        }
+        many: dict[str, list[float]] = {name: [] for name in (*executors, *_JOBLIB)}
         for executor in executors.values():
             for each in [executor.submit(_echo, _TASK) for _ in range(100)]:
                 each.result()
@@ -96,9 +95,12 @@ def _latencies() -> dict[str, float]:
             for name, executor in executors.items():
                 one[name] += [_call_us(executor) for _ in range(_CALLS)]
                 many[name].append(_pipelined_us(executor))
-            began = time.perf_counter()
-            joblib.Parallel(2)(joblib.delayed(_echo)(_TASK) for _ in range(_PIPELINED))
-            many["joblib on loky, batched by itself"].append(1e6 * (time.perf_counter() - began) / _PIPELINED)
+            for name, backend in _JOBLIB.items():
+                began = time.perf_counter()
+                with joblib.parallel_config(backend=backend, n_jobs=2):
+                    joblib.Parallel()(joblib.delayed(_echo)(_TASK) for _ in range(_PIPELINED))
+                many[name].append(1e6 * (time.perf_counter() - began) / _PIPELINED)
+    named.close("general")
     rows = {f"one task, median: {name}": median(found) for name, found in one.items()}
     ratio = rows["one task, median: dspex pool"] / rows["one task, median: raw loky"]
     print(f"latency of one task: {ratio:.2f} x raw loky (2 workers, {_ROUNDS * _CALLS} tasks each, in turns)")

@@ -96,7 +96,7 @@ class LocalEngine:
         """
         with self.lock:
             self._admit(task)
-            is_full = len(self.queue) >= self.spec.queue_limit
+            is_full = len(self.queue) >= self.spec.queue_limit and not task.is_exempt
             if not is_full:
                 self._take_on(task)
         if is_full:

@@ -93,6 +93,13 @@ class Pool(Executor):
         self._engine.accept(task)
         return task.future
 
+    def submit_exempt(self, function: Callable[..., Any], /, *args: Any) -> TaskFuture:
+        """Run a function without a time limit, however many tasks wait: for callers with limits of their own."""
+        task = self._task(function, args, {}, **{**_OPTIONS, "timeout_s": None})
+        task.is_exempt = True
+        self._engine.accept(task)
+        return task.future
+
     def _task(  # a call's options, in one place
         self,
         function: Callable[..., Any],

@@ -92,6 +92,8 @@ class Task:
     settled: bool = False
     queued: bool = False
     chunks: int = 0
+    is_exempt: bool = False
+    """Whether it is taken on however many wait, as who submits it counts by himself."""
 
     def __repr__(self) -> str:
         return f"<Task {self.number}>"

@@ -78,7 +78,7 @@ class ThreadEngine:
         dropped, is_full = None, False
         with self._lock:
             self._admit(task)
-            is_full = len(self._queue) >= self.spec.queue_limit and all(seat.task for seat in self._seats)
+            is_full = len(self._queue) >= self.spec.queue_limit and not task.is_exempt
         if is_full:
             self.publish(PoolOverloaded(self.name, self.spec.queue_limit, self.spec.overflow))
         with self._lock:
