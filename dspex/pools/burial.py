@@ -98,7 +98,7 @@ def _settle(engine: LocalEngine, task: Task, slot: Slot, death: Death) -> None:
     if task.stop_reason is not None:
         engine.fail(task, stopped(task, was_killed=True))
     elif slot.killed_for == "memory":
-        engine.fail(task, out_of_memory(engine.name, engine.spec, "", round(slot.held_mib)))
+        engine.fail(task, out_of_memory(engine.name, engine.spec, "", round(slot.peak_mib)))
     else:
         _retry(engine, task, death)
 

@@ -59,7 +59,7 @@ class Slot:
         self.parked: list[tuple[int, Task, Callable[[], None]]] = []
         """Answers that wait for messages that belong before them."""
         self.held_mib = 0.0
-        self.base_mib = 0.0
+        self.peak_mib = 0.0
         self.killed_for: str | None = None
         self.replaces: Slot | None = None
         self.due: str | None = None
@@ -235,6 +235,7 @@ class Slot:
         if self._psutil is not None:
             with contextlib.suppress(Exception):  # the process may be gone
                 self.held_mib = limits.held_mib(self._psutil)
+                self.peak_mib = max(self.peak_mib, self.held_mib)
         return self.held_mib
 
     def cpu_s(self) -> float:

@@ -64,6 +64,7 @@ class Zygote:
 
     def ensure_running(self) -> None:
         """Start it, or start it again if it died."""
+        _complete_main()
         plan = json.dumps(
             {
                 "preload": self._preload,
@@ -125,6 +126,13 @@ class _ForkedProcess(BaseProcess):
         return _Popen(process, zygote)
 
 
+def _complete_main() -> None:
+    """Give ``__main__`` what multiprocessing asks it for; a module that a shell made up may lack it."""
+    main = sys.modules["__main__"]
+    if not hasattr(main, "__spec__"):
+        main.__spec__ = None
+
+
 def _close_all(*fds: int) -> None:
     for fd in fds:
         os.close(fd)
@@ -142,6 +150,7 @@ if sys.platform != "win32":
             super().__init__(process)
 
         def _launch(self, process: Any) -> None:
+            _complete_main()
             preparation = spawn.get_preparation_data(process._name)  # noqa: SLF001  # as the standard library
             for name in ("init_main_from_path", "init_main_from_name"):
                 preparation.pop(name, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import types
 
 import pytest
 from conformance import until
@@ -33,9 +34,21 @@ def test_a_zygote_that_dies_is_started_again(make_pool):
     """Without its zygote a pool replaces its workers all the same."""
     pool = make_pool(workers=1)
     pid = pool.submit(os.getpid).result(TIMEOUT_S)
-    os.kill(pool.submit(os.getppid).result(TIMEOUT_S), signal.SIGKILL)
+    parent = pool.submit(os.getppid).result(TIMEOUT_S)
+    assert parent != os.getpid()
+    os.kill(parent, signal.SIGKILL)
     until(lambda: pid not in {each.pid for each in pool.stats().workers})
     assert pool.submit(square, 3).result(TIMEOUT_S) == 9
+
+
+def test_a_made_up_main_module_is_no_matter(make_pool, monkeypatch):
+    """Workers are forked although ``__main__`` lacks what modules have, as a shell's may."""
+    made_up = types.ModuleType("__main__")
+    del made_up.__spec__
+    monkeypatch.setitem(sys.modules, "__main__", made_up)
+    pool = make_pool(workers=1)
+    assert pool.submit(square, 3).result(TIMEOUT_S) == 9
+    assert pool.stats().how == "zygote"
 
 
 def test_where_nothing_can_be_forked_workers_begin_from_nothing(make_pool, monkeypatch, events, caplog):
