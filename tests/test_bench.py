@@ -45,9 +45,8 @@ def test_scoring_prints_ratios(monkeypatch, capsys):
 
 def test_pools_print_what_is_lost(monkeypatch, capsys):
     """A small run of parts of the real benchmark: nothing is lost in ours, and raw loky stands beside it."""
-    for name, value in {"_ROUNDS": 1, "_CALLS": 5, "_PIPELINED": 50, "_INNOCENTS": 8}.items():
+    for name, value in {"_ROUNDS": 1, "_CALLS": 5, "_PIPELINED": 50, "_INNOCENTS": 8, "_LAYERS": 1}.items():
         monkeypatch.setattr(pools, name, value)
-    monkeypatch.setattr(pools, "_PARAMETERS", 2048**2)
     rows = pools._latencies()
     assert len(rows) == 6
     assert min(rows.values()) > 0

@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,8 @@ _INNOCENTS = 120
 _CHAOS = 2000
 _KILLS = 30
 _RECOVERIES = 9
-_PARAMETERS = 8_400_000
+_LAYERS = 2
 _JOBLIB = {"joblib on loky, batched by itself": "loky", "joblib on a dspex pool, batched by itself": "dspex"}
-_PRELOAD = ("dspex.bench.pools",)
-"""Where the tasks stand: a new worker would spend its first half second with importing it."""
 _TASK = {"question": "Tom has 3 apples and buys 4 more.", "temperature": 0.7, "n": 12, "tags": ["a", "b"]}
 
 
@@ -72,8 +71,10 @@ def _until(condition: Callable[[], bool], patience_s: float = 60.0) -> float:
     return 1e3 * (time.perf_counter() - began)
 
 
-def _echo(task: dict[str, Any]) -> dict[str, Any]:
-    return task
+def _by_value(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a function travel whole, as one from a notebook does: importing this module takes a worker seconds."""
+    function.__module__ = "__main__"
+    return function
 
 
 # ── what a task costs ───────────────────────────────────────────────────────────────────────────
@@ -89,7 +90,7 @@ def _latencies() -> dict[str, float]:
         one: dict[str, list[float]] = {name: [] for name in executors}
         many: dict[str, list[float]] = {name: [] for name in (*executors, *_JOBLIB)}
         for executor in executors.values():
-            for each in [executor.submit(_echo, _TASK) for _ in range(100)]:
+            for each in [executor.submit(dict, _TASK) for _ in range(100)]:
                 each.result()
         for _ in range(_ROUNDS):
             for name, executor in executors.items():
@@ -98,7 +99,7 @@ def _latencies() -> dict[str, float]:
             for name, backend in _JOBLIB.items():
                 began = time.perf_counter()
                 with joblib.parallel_config(backend=backend, n_jobs=2):
-                    joblib.Parallel()(joblib.delayed(_echo)(_TASK) for _ in range(_PIPELINED))
+                    joblib.Parallel()(joblib.delayed(dict)(_TASK) for _ in range(_PIPELINED))
                 many[name].append(1e6 * (time.perf_counter() - began) / _PIPELINED)
     named.close("general")
     rows = {f"one task, median: {name}": median(found) for name, found in one.items()}
@@ -110,7 +111,7 @@ def _latencies() -> dict[str, float]:
 
 def _call_us(executor: Any) -> float:
     began = time.perf_counter()
-    executor.submit(_echo, _TASK).result()
+    executor.submit(dict, _TASK).result()
     return 1e6 * (time.perf_counter() - began)
 
 
@@ -119,7 +120,7 @@ def _pipelined_us(executor: Any) -> float:
     for _ in range(_PIPELINED):
         while True:
             try:
-                futures.append(executor.submit(_echo, _TASK))
+                futures.append(executor.submit(dict, _TASK))
                 break
             except PoolSaturatedError:
                 futures[-500].result()
@@ -177,11 +178,13 @@ def _late_ms(pool: Pool, function: Callable[..., Any], argument: Any) -> float:
     raise AssertionError("nothing was stopped")
 
 
+@_by_value
 def _nap_and_square(x: int) -> int:
-    time.sleep(0.008)
+    time.sleep(0.01)
     return x * x
 
 
+@_by_value
 def _die(how: str) -> None:
     if how == "exit":
         os._exit(3)
@@ -193,7 +196,7 @@ def _die(how: str) -> None:
 def _print_isolation() -> None:
     half = _INNOCENTS // 2
     for how in ("SIGKILL", "SIGSEGV", "exit", "abort"):
-        with _pool(workers=4, preload=_PRELOAD) as pool:
+        with _pool(workers=4) as pool:
             before = [pool.submit(_nap_and_square, k) for k in range(half)]
             killer = pool.submit(_die, how)
             after = [pool.submit(_nap_and_square, k) for k in range(half, _INNOCENTS)]
@@ -225,10 +228,10 @@ def _innocents_on_loky() -> int:
 
 def _print_chaos() -> None:
     rng, over, kills = random.Random(0), threading.Event(), []
-    with _pool(workers=4, preload=_PRELOAD) as pool:
+    with _pool(workers=4) as pool:
 
         def kill() -> None:
-            while not over.wait(0.12):
+            while not over.wait(0.15):
                 pids = [each.pid for each in pool.stats().workers if each.state == "ready" and each.pid]
                 if pids:
                     kills.append(rng.choice(pids))
@@ -323,13 +326,15 @@ def _lives(process: Any) -> bool:
 # ── sessions ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _net() -> list[Any]:
+@_by_value
+def _net(layers: int) -> list[Any]:
     import numpy as np
 
     rng = np.random.default_rng(0)
-    return [rng.standard_normal((2048, 2048), dtype="float32") for _ in range(_PARAMETERS // 2048**2)]
+    return [rng.standard_normal((2048, 2048), dtype="float32") for _ in range(layers)]
 
 
+@_by_value
 def _forward(net: list[Any], x: float) -> float:
     import numpy as np
 
@@ -340,9 +345,9 @@ def _forward(net: list[Any], x: float) -> float:
 
 
 def _sessions() -> dict[str, float]:
-    net = _net()
+    net = _net(_LAYERS)
     with _pool(workers=1, memory_mib=2048) as pool:
-        session = pool.session("net", _net)
+        session = pool.session("net", partial(_net, _LAYERS))
         session.call(_forward, 0.5)
         kept = [_timed_ms(lambda: session.call(_forward, 0.5)) for _ in range(20)]
         shipped = [_timed_ms(lambda: pool.submit(_forward, net, 0.5).result()) for _ in range(5)]

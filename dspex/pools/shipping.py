@@ -102,7 +102,7 @@ def pack_function(function: Any) -> Packed:
     return packed
 
 
-_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, type)
 _importable: weakref.WeakKeyDictionary[Any, Packed] = weakref.WeakKeyDictionary()
 """Functions that travel as a name alone, which does not change."""
 
