@@ -70,7 +70,8 @@ class Pool(Executor):
         Parameters
         ----------
         function, *args, **kwargs
-            What to call. All of it is written down now: later changes are not seen.
+            What to call. All of it is written down now: later changes are not seen. Large arrays go by shared
+            memory, and cannot be written to where they arrive; `dx.pools.sharing` writes them only once.
         session
             Run it in the worker of that session; if the session has a factory, the state comes first.
         timeout_s
