@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dspex import adapters, optimizers, sandbox
+    from dspex import adapters, optimizers, pools, sandbox
     from dspex.bench.builtin import benchmark
     from dspex.bridge.applying import apply
     from dspex.bridge.compiled.accelerate import accelerate, accelerated
@@ -126,6 +126,7 @@ __all__ = [
     "optimize",
     "optimizers",
     "output",
+    "pools",
     "route",
     "runs",
     "sandbox",
@@ -196,6 +197,7 @@ _HOMES = {
     "optimize": "dspex.session",
     "optimizers": "dspex.optimizers",
     "output": "dspex.native.classes",
+    "pools": "dspex.pools",
     "route": "dspex.session",
     "runs": "dspex.session",
     "sandbox": "dspex.sandbox",
@@ -206,7 +208,7 @@ _HOMES = {
     "validators": "dspex.native.validators",
     "watch": "dspex.session",
 }
-_ROOMS = ("adapters", "metrics", "optimizers", "sandbox", "spaces", "validators")
+_ROOMS = ("adapters", "metrics", "optimizers", "pools", "sandbox", "spaces", "validators")
 
 
 def __getattr__(name: str) -> Any:
@@ -242,3 +244,5 @@ def unload_ipython_extension(ipython: Any) -> None:
 
 if "IPython" in sys.modules:  # in a notebook, values draw themselves without any magic
     importlib.import_module("dspex.notebook.display").register_in_running_shell()
+
+importlib.import_module("dspex.pools.offer").offer()  # as soon as joblib is there, too

@@ -112,6 +112,9 @@ def _parser() -> Parser:
     )
     bench.set_defaults(run=_bench)
 
+    doctor = commands.add_parser("doctor", help="look at the machine and try what worker pools need of it")
+    doctor.set_defaults(run=_doctor)
+
     execute = commands.add_parser("execute", help="run a task the way that is believed to pay")
     execute.add_argument("signature", help="such as 'question -> answer: float'")
     execute.add_argument("inputs", nargs="*", metavar="FIELD=VALUE", help="the input fields")
@@ -284,6 +287,12 @@ def _bench(given: argparse.Namespace) -> None:
 
     options = {"seeds": given.seeds, "matrix": given.matrix}
     bench.run(given.names, **{name: value for name, value in options.items() if value is not None})
+
+
+def _doctor(_given: argparse.Namespace) -> None:
+    from dspex.pools.doctor import doctor
+
+    print(doctor())
 
 
 def _looking_back() -> Runtime:

@@ -16,6 +16,16 @@
     │   │   └── UnavailableError   … is down or too slow
     │   ├── ExhaustedError         every allowed strategy was tried and failed
     │   ├── CancelledError         somebody asked for it to stop
+    │   ├── PoolError              a pool of workers could not do it
+    │   │   ├── WorkerCrashedError     the worker died with the task (kind, exit_code)
+    │   │   │   └── PoisonTaskError    … and so did the next one: it is not tried again
+    │   │   ├── WorkerMemoryError      the task wanted more than its worker may hold
+    │   │   ├── TaskTimeoutError       it waited or ran too long
+    │   │   ├── PoolSaturatedError     too many tasks wait already (retry_after_s)
+    │   │   ├── WorkerBusyError        a session's worker is busy, and the session does not wait
+    │   │   ├── SessionLostError       a session's worker is gone, and its state with it
+    │   │   ├── ShippingError          something cannot travel between processes
+    │   │   └── RemoteError            stands for an exception that cannot
     │   ├── StaleVersionError      shared values have changed since they were read
     │   ├── LeaseError             somebody else has the variable, or it was taken away
     │   └── StoreError             what happened could not be kept
@@ -182,6 +192,98 @@ class ExhaustedError(ExecutionError):
 
 class CancelledError(ExecutionError):
     """The work was cancelled before it was done."""
+
+
+class PoolError(ExecutionError):
+    """A pool of workers could not do what it was asked to."""
+
+
+class WorkerCrashedError(PoolError):
+    """A worker died with a task.
+
+    Parameters
+    ----------
+    kind
+        How: ``segfault``, ``abort``, ``killed``, ``exit``, ….
+    exit_code
+        The exit code, or the signal's number below zero.
+    """
+
+    def __init__(
+        self, message: str, *, kind: str = "unknown", exit_code: int | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
+        self.exit_code = exit_code
+
+
+class PoisonTaskError(WorkerCrashedError):
+    """A call has cost several workers and is not tried again."""
+
+
+class WorkerMemoryError(PoolError, MemoryError):
+    """A task wanted more memory than its worker may hold."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit_mib: int | None = None,
+        peak_mib: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.limit_mib = limit_mib
+        self.peak_mib = peak_mib
+
+
+class TaskTimeoutError(PoolError, TimeoutError):
+    """A task waited, or ran, for too long."""
+
+
+class PoolSaturatedError(PoolError):
+    """Too many tasks wait already."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class WorkerBusyError(PoolError):
+    """A session's worker is busy, and the session does not wait."""
+
+    retryable = True
+
+
+class SessionLostError(PoolError):
+    """A session's worker is gone, and its state with it."""
+
+
+class ShippingError(PoolError):
+    """Something cannot travel between processes."""
+
+
+class RemoteError(PoolError):
+    """Stands for an exception of a worker that cannot travel; its class, text and traceback are kept."""
+
+    def __init__(
+        self, message: str, *, kind: str = "unknown", traceback: str = "", hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
+        self.traceback = traceback
+
+    @classmethod
+    def of(cls, error: BaseException, traceback: str) -> RemoteError:
+        """Keep what can be kept of an exception."""
+        kind = f"{type(error).__module__}.{type(error).__qualname__}"
+        try:
+            text = str(error)
+        except Exception as failure:  # noqa: BLE001  # an exception's own __str__ may be broken
+            text = f"(its text cannot be read: {failure!r})"
+        return cls(f"{kind}: {text}", kind=kind, traceback=traceback)
 
 
 class StaleVersionError(ExecutionError):

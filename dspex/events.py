@@ -107,6 +107,82 @@ class StudyAwaited:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerStarted:
+    """A worker of a pool is there and can work."""
+
+    pool: str
+    worker: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """A worker of a pool is gone. `kind` says how; `expected` whether the pool wanted it to go."""
+
+    pool: str
+    worker: str
+    pid: int
+    kind: str
+    exit_code: int | None
+    expected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecycled:
+    """A worker was replaced in time: `reason` is ``age``, ``tasks``, ``memory`` or ``idle``."""
+
+    pool: str
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRetried:
+    """A task lost its worker and is given to another one."""
+
+    pool: str
+    task: int
+    kind: str
+    correlation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStopped:
+    """A running task was told to stop: `reason` is ``timeout``, ``deadline`` or ``cancelled``."""
+
+    pool: str
+    task: int
+    reason: str
+    correlation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOverloaded:
+    """A pool's queue was full; `policy` says what became of the task that was one too many."""
+
+    pool: str
+    queued: int
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolDegraded:
+    """A pool works worse than it was meant to, and `reason` says why."""
+
+    pool: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """A session's state is gone: `reason` is ``lost``, ``expired`` or ``closed``."""
+
+    pool: str
+    session: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TurnTaken:
     """A continuous optimizer took a step."""
 
@@ -126,6 +202,14 @@ Event = (
     | StintFinished
     | StudyFinished
     | StudyAwaited
+    | WorkerStarted
+    | WorkerDied
+    | WorkerRecycled
+    | TaskRetried
+    | TaskStopped
+    | PoolOverloaded
+    | PoolDegraded
+    | SessionEnded
     | TurnTaken
 )
 

@@ -28,8 +28,8 @@ from dspex.orchestrator.insights import Route, route
 from dspex.orchestrator.model import BeliefModel
 from dspex.orchestrator.policy import EXPLORATION, objective_named
 from dspex.orchestrator.result import Result
-from dspex.orchestrator.ways import Ways, narrowed
-from dspex.pools import make_pool
+from dspex.orchestrator.ways import Ways, narrowed, with_defaults
+from dspex.pools import make_pool, named
 from dspex.records import Execution, Field, Objective, Outcome, Price, Strategy
 from dspex.store import Store, default_url
 from dspex.store.log import Cursor
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from dspex.optimizers.coordinate import Optimizer
     from dspex.optimizers.definition import Definition, Examples
     from dspex.optimizers.holdout import Holdout
+    from dspex.pools.sessions import Session
     from dspex.records import Configuration, Decision
     from dspex.variables.leases import OnConflict
     from dspex.variables.space import Space
@@ -175,12 +176,11 @@ class Runtime:
         pin: Strategy | None = None,
         explore: bool = True,
         space: Registry | None = None,
+        session: str | Session | None = None,
     ) -> Result:
         """Run a task the way that is believed to pay, and learn from it."""
-        ways = self._every_way(task)
-        ways.described.check_inputs(inputs)
-        if space is not None:
-            ways = self._narrowed(task, ways, space, Registry.use)
+        owner = _session(session)
+        ways = self._ways(task, inputs, pin=pin, owner=owner, space=space, read=Registry.use)
 
         def attempt(strategy: Strategy) -> Outcome:
             outcome = program_bridge.run(ways.program(strategy), inputs, ways.lm(strategy))[1]
@@ -198,6 +198,7 @@ class Runtime:
             explore=explore,
             configuration=ways.configuration,
             learn=None if space is None else partial(space.learn, objective=self.objective),
+            session=None if owner is None else owner.name,
         )
         return Result(done, on_rating=partial(self._rate, space))
 
@@ -209,17 +210,31 @@ class Runtime:
         pin: Strategy | None = None,
         explore: bool = True,
         space: Registry | None = None,
+        session: str | Session | None = None,
     ) -> Result:
         """Run a task on the pool, so that the event loop stays free."""
-        future = self.pool.submit(self.execute, task, inputs, pin=pin, explore=explore, space=space)
+        future = self.pool.submit(
+            self.execute, task, inputs, pin=pin, explore=explore, space=space, session=session
+        )
         return await asyncio.wrap_future(future)
 
-    def explain(self, task: Task, inputs: Mapping[str, Any], *, space: Registry | None = None) -> Decision:
+    def explain(
+        self,
+        task: Task,
+        inputs: Mapping[str, Any],
+        *,
+        space: Registry | None = None,
+        session: str | Session | None = None,
+    ) -> Decision:
         """Say how a task would be run and why, without running it."""
-        ways = self._every_way(task)
-        ways.described.check_inputs(inputs)
-        if space is not None:
-            ways = self._narrowed(task, ways, space, lambda registry: registry.configuration)
+        ways = self._ways(
+            task,
+            inputs,
+            pin=None,
+            owner=_session(session),
+            space=space,
+            read=lambda registry: registry.configuration,
+        )
         return self.orchestrator.explain(
             ways.described, inputs, ways.strategies, configuration=ways.configuration
         )
@@ -228,6 +243,27 @@ class Runtime:
         label = self.orchestrator.rate(execution_id, quality)
         if space is not None:
             space.learn(label, self.objective)
+
+    def _ways(
+        self,
+        task: Task,
+        inputs: Mapping[str, Any],
+        *,
+        pin: Strategy | None,
+        owner: Session | None,
+        space: Registry | None,
+        read: Callable[[Registry], Configuration],
+    ) -> Ways:
+        """Return the ways a task can be run after its session and its registry have had their say."""
+        ways = self._every_way(task)
+        ways.described.check_inputs(inputs)
+        if owner is not None:
+            owner.touch()
+            overridden = _overridden(pin, space)
+            defaults = {name: value for name, value in owner.defaults.items() if name not in overridden}
+            is_program = program_bridge.is_program(task)
+            ways = with_defaults(ways, defaults, is_program=is_program, lm=self.lm) if defaults else ways
+        return ways if space is None else self._narrowed(task, ways, space, read)
 
     def _every_way(self, task: Task) -> Ways:
         """Return what a task is, the ways it can be run, and the program and model for each way."""
@@ -238,6 +274,7 @@ class Runtime:
                 [Strategy(model, module) for model in self.models for module in self._modules],
                 program=lambda strategy: self._program(described, strategy.module),
                 lm=lambda strategy: self.lm(strategy.model),
+                make=lambda module: program_bridge.make(described.to_dspy(), module),
             )
         described = Signature.from_dspy(program_bridge.signature_of(task))
         kind, own = type(task).__name__, program_bridge.models_of(task)
@@ -248,12 +285,14 @@ class Runtime:
                 [Strategy(" + ".join(own), kind)],
                 program=lambda _: task,
                 lm=lambda _: self.lm(self.models[0]),
+                make=lambda _: task,
             )
         return Ways(
             described,
             [Strategy(model, kind) for model in self.models],
             program=lambda _: task,
             lm=lambda strategy: self.lm(strategy.model),
+            make=lambda _: task,
         )
 
     def _narrowed(
@@ -438,6 +477,18 @@ class Runtime:
             self.store.append(event.execution)
         elif isinstance(event, LabelGiven):
             self.store.append(event.label)
+
+
+def _session(given: str | Session | None) -> Session | None:
+    return named.session(given) if isinstance(given, str) else given
+
+
+def _overridden(pin: Strategy | None, space: Registry | None) -> set[str]:
+    """Name what is said more particularly than by a session."""
+    names = set() if pin is None else {"model", "module"}
+    if isinstance(space, Registry):
+        names |= {*space.space, *space.space.composites, *space.space.frozen}
+    return names
 
 
 def _dearness(model: str) -> float:

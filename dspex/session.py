@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dspex.optimizers.study import Study
     from dspex.orchestrator.insights import Route
     from dspex.orchestrator.result import Result
+    from dspex.pools.sessions import Session
     from dspex.records import Decision, Strategy
     from dspex.runtime import Task
     from dspex.variables.leases import OnConflict
@@ -91,6 +92,7 @@ def execute(
     pin: Strategy | None = None,
     explore: bool = True,
     space: Registry | None = None,
+    session: str | Session | None = None,
     **fields: Any,
 ) -> Result:
     """Run a task the way that is believed to pay, and learn from how it went.
@@ -109,6 +111,9 @@ def execute(
     space
         A registry, whose values of now it runs with: `model` and `module` pin those parts of the strategy,
         the others are set on the program. How it goes teaches the registry's online variables.
+    session
+        A session of a pool, or its name: its `defaults` hold unless `pin` or `space` say otherwise, under the
+        same names as a registry's values. ``history()`` says whose an execution was.
 
     Returns
     -------
@@ -127,7 +132,8 @@ def execute(
     >>> list(execute("question -> answer: float", question="Tom has 3 apples and buys 4 more. How many?"))
     ['answer']
     """
-    return current().execute(task, {**(inputs or {}), **fields}, pin=pin, explore=explore, space=space)
+    given = {**(inputs or {}), **fields}
+    return current().execute(task, given, pin=pin, explore=explore, space=space, session=session)
 
 
 async def aexecute(
@@ -138,18 +144,25 @@ async def aexecute(
     pin: Strategy | None = None,
     explore: bool = True,
     space: Registry | None = None,
+    session: str | Session | None = None,
     **fields: Any,
 ) -> Result:
     """Do what `execute` does without blocking the event loop."""
     given = {**(inputs or {}), **fields}
-    return await current().aexecute(task, given, pin=pin, explore=explore, space=space)
+    return await current().aexecute(task, given, pin=pin, explore=explore, space=space, session=session)
 
 
 def explain(
-    task: Task, /, inputs: Mapping[str, Any] | None = None, *, space: Registry | None = None, **fields: Any
+    task: Task,
+    /,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    space: Registry | None = None,
+    session: str | Session | None = None,
+    **fields: Any,
 ) -> Decision:
-    """Say how a task would be run and why, without running it; `space` as in `execute`."""
-    return current().explain(task, {**(inputs or {}), **fields}, space=space)
+    """Say how a task would be run and why, without running it; `space` and `session` as in `execute`."""
+    return current().explain(task, {**(inputs or {}), **fields}, space=space, session=session)
 
 
 def optimize(

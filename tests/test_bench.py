@@ -6,7 +6,7 @@ import pytest
 
 import dspex as dx
 from dspex import bench
-from dspex.bench import builtin, definitions, routing, scoring, spaces, studies, together
+from dspex.bench import builtin, definitions, pools, routing, scoring, spaces, studies, together
 from dspex.bench.timing import medians_us
 from dspex.errors import DataError, UnknownNameError
 
@@ -51,6 +51,21 @@ def test_scoring_prints_ratios(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert out.count("so many times the first") == 5
     assert "DSPy's answer_exact_match" in out
+
+
+def test_pools_print_what_is_lost(monkeypatch, capsys):
+    """A small run of parts of the real benchmark: nothing is lost in ours, and raw loky stands beside it."""
+    for name, value in {"_ROUNDS": 1, "_CALLS": 5, "_PIPELINED": 50, "_INNOCENTS": 8, "_LAYERS": 1}.items():
+        monkeypatch.setattr(pools, name, value)
+    rows = pools._latencies()
+    assert len(rows) == 6
+    assert min(rows.values()) > 0
+    pools._print_isolation()
+    kept, shipped = pools._sessions().values()
+    assert kept < shipped
+    out = capsys.readouterr().out
+    assert out.count("8/8; the task is told why: True") == 4
+    assert "innocents on raw loky" in out
 
 
 def test_spaces_print_every_figure(monkeypatch, capsys):

@@ -93,3 +93,18 @@ def test_nothing_yet_says_what_to_do(store, capsys):
     ):
         assert main([command]) == 0
         assert expected in capsys.readouterr().out
+
+
+def test_the_doctor_says_what_it_tried(capsys):
+    """The machine, the pools as they fit it, each way to start workers, limits and devices, in words."""
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for part in (
+        "machine ",
+        "pool       general",
+        "start      spawn      works",
+        "limits     ",
+        "gpu  ",
+        "swept  ",
+    ):
+        assert part in out

@@ -13,16 +13,26 @@ from dspex.errors import (
     Failure,
     LeaseError,
     NotSupportedError,
+    PoisonTaskError,
+    PoolError,
+    PoolSaturatedError,
     ProviderError,
     RateLimitedError,
+    RemoteError,
+    SessionLostError,
+    ShippingError,
     SignatureError,
     StaleVersionError,
     StoreError,
+    TaskTimeoutError,
     TemplateError,
     UnavailableError,
     UnknownNameError,
     ValuesError,
     VariableError,
+    WorkerBusyError,
+    WorkerCrashedError,
+    WorkerMemoryError,
     did_you_mean,
 )
 
@@ -41,6 +51,16 @@ PARENTS = {
     UnavailableError: ProviderError,
     ExhaustedError: ExecutionError,
     CancelledError: ExecutionError,
+    PoolError: ExecutionError,
+    WorkerCrashedError: PoolError,
+    PoisonTaskError: WorkerCrashedError,
+    WorkerMemoryError: PoolError,
+    TaskTimeoutError: PoolError,
+    PoolSaturatedError: PoolError,
+    WorkerBusyError: PoolError,
+    SessionLostError: PoolError,
+    ShippingError: PoolError,
+    RemoteError: PoolError,
     StaleVersionError: ExecutionError,
     LeaseError: ExecutionError,
     StoreError: ExecutionError,
@@ -55,8 +75,13 @@ def test_tree_is_complete():
 
 
 def test_only_passing_troubles_are_retryable():
-    """What a provider may get over by itself is worth another try, and nothing else."""
-    assert {each for each in PARENTS if each.retryable} == {RateLimitedError, UnavailableError}
+    """What a provider or a pool may get over by itself is worth another try, and nothing else."""
+    assert {each for each in PARENTS if each.retryable} == {
+        RateLimitedError,
+        UnavailableError,
+        PoolSaturatedError,
+        WorkerBusyError,
+    }
 
 
 @pytest.mark.parametrize("kind", PARENTS, ids=lambda kind: kind.__name__)

@@ -12,6 +12,11 @@ from dspex.optimizers.comparing import Difference
 from dspex.optimizers.continuous import Continuous
 from dspex.orchestrator.insights import Route
 from dspex.orchestrator.result import Result
+from dspex.pools.counters import PoolStats
+from dspex.pools.pool import Pool
+from dspex.pools.sessions import Session
+from dspex.pools.streams import Stream
+from dspex.pools.task import TaskFuture
 from dspex.records import Change, Decision, Trial, Value
 from dspex.variables.leases import Lease
 
@@ -123,6 +128,13 @@ assert_type(dx.history(), pd.DataFrame)
 assert_type(dx.runs(), pd.DataFrame)
 assert_type(dx.route(triage), Route)
 
+pool = dx.pools.define("mine", dx.pools.PoolSpec(workers=2, memory_mib=512, timeout_s=30.0))
+assert_type(pool, Pool)
+assert_type(pool.submit(pow, 2, 3, session="s", timeout_s=5.0, deadline_s=9.0, priority=1), TaskFuture)
+assert_type(pool.session("t", list, affinity="strict_queue"), Session)
+assert_type(pool.stream(range, 3), Stream)
+assert_type(pool.stats(), PoolStats)
+assert_type(dx.pools.stats(), dict[str, PoolStats])
 program = study.program
 bound = space.apply(program, space.default(), lm=dx.lm, examples=task.train)
 dx.Space.load(bound, "program.json").save("again.json")

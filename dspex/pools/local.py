@@ -1,0 +1,436 @@
+"""The local engine: worker processes of this machine behind one queue."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dspex.errors import CancelledError, PoolError
+from dspex.events import PoolOverloaded
+from dspex.pools import limits, parcels
+from dspex.pools.board import Board
+from dspex.pools.counters import Counters, PoolStats, WorkerStats
+from dspex.pools.crashes import Quarantine
+from dspex.pools.queue import TaskQueue
+from dspex.pools.refusals import busy, closed, displaced, late, out_of_memory, poisonous, saturated, stopped
+from dspex.pools.scaling import Scaling
+from dspex.pools.sessions import Sessions
+from dspex.pools.shipping import is_small, pack_function, unpack, unpack_error
+from dspex.pools.supervise import Supervisor
+from dspex.pools.worker import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from dspex.events import Event
+    from dspex.pools.slot import Slot
+    from dspex.pools.spec import PoolSpec
+    from dspex.pools.task import Task
+
+_log = logging.getLogger("dspex.pools")
+_SHORT_S = 0.005
+"""A worker gets its next task in advance if the one it has is over in so little."""
+_REMEMBERED = 1000
+
+
+class LocalEngine:
+    """Runs tasks in worker processes of this machine, each of which may die without harming the others.
+
+    The lock guards the queue, the slots and the counters. Nothing waits under it, and no future is resolved
+    under it, as a future's callbacks are its owner's.
+    """
+
+    def __init__(self, name: str, spec: PoolSpec, publish: Callable[[Event], None]) -> None:
+        self.name = name
+        self.spec = spec
+        self.publish = publish
+        self.queue = TaskQueue()
+        self.slots: list[Slot] = []
+        self.sessions = Sessions(spec.max_sessions)
+        self.counters = Counters()
+        self.quarantine = Quarantine(spec.poison_after)
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
+        self.scaling = Scaling(spec)
+        self.broken: str | None = None
+        self.is_closed = False
+        self.board = Board.create(name, 2 * spec.workers)
+        self.supervisor = Supervisor(self)
+        self._given: deque[tuple[Slot, Task, Future[Any]]] = deque()
+        self._blocked = 0
+        """How many callers wait for the queue, or for the end."""
+        self._seconds: dict[bytes, float] = {}
+        self._environment: tuple[Any, str] = (None, "")
+        self._pid = os.getpid()
+
+    def write(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        """Write a call down for another process."""
+        packed = pack_function(function)
+        return packed, parcels.wrap("an argument", (args, kwargs), self.board.path)
+
+    def read(self, chunk: Any) -> Any:
+        """Read a chunk of a stream."""
+        return unpack(chunk)
+
+    # ── taking tasks on ─────────────────────────────────────────────────────────────────────────
+
+    def accept(self, task: Task) -> None:
+        """Take a task on.
+
+        Raises
+        ------
+        PoolSaturatedError
+            If too many tasks wait already.
+        PoisonTaskError
+            If its call has cost too many workers before.
+        WorkerBusyError, SessionLostError
+            If its session's worker cannot take it.
+        """
+        with self.lock:
+            self._admit(task)
+            is_full = len(self.queue) >= self.spec.queue_limit and not task.is_exempt
+            if not is_full:
+                self._take_on(task)
+        if is_full:
+            self._squeeze_in(task)
+        self.listen()
+        # Without a worker to spare, the supervisor may start one.
+        if task.queued and (len(self.slots) < self.spec.workers or not self.supervisor.is_running):
+            self.supervisor.wake()
+        self.supervisor.mind(task.expires_at())
+
+    def _take_on(self, task: Task) -> None:
+        self.counters.submitted += 1
+        self.queue.put(task)
+        if task.session is not None:
+            task.session.pending += 1
+        task.future.task = task
+        task.future.add_done_callback(self._on_done)
+        self.dispatch()
+
+    def _squeeze_in(self, task: Task) -> None:
+        """Take a task on although the queue is full, the way the pool was asked to, or refuse it."""
+        self.publish(PoolOverloaded(self.name, self.spec.queue_limit, self.spec.overflow))
+        dropped = None
+        with self.lock:
+            if len(self.queue) >= self.spec.queue_limit:
+                dropped = self._make_room(task)
+            self._take_on(task)
+        if dropped is not None:
+            self.fail(dropped, displaced(self.name, self.spec))
+
+    def _admit(self, task: Task) -> None:
+        if self.is_closed or os.getpid() != self._pid:
+            raise closed(self.name)
+        if self.quarantine and (condemned := self.quarantine.why(task)) is not None:
+            raise poisonous(*condemned)
+        session = task.session
+        if session is None:
+            return
+        if session.is_lost:
+            raise session.lost_error()
+        is_busy = session.pending or (session.slot is not None and session.slot.inflight)
+        if session.affinity == "strict_fail_fast" and is_busy:
+            raise busy(session)
+
+    def _make_room(self, task: Task) -> Task | None:
+        """Make room for one more, the way the pool was asked to; returns the task that gives way."""
+        overflow = self.spec.overflow
+        if overflow == "drop_oldest" and (oldest := self.queue.oldest()) is not None:
+            self.queue.discard(oldest)
+            self.counters.dropped += 1
+            return oldest
+        if overflow == "block" and self._wait_for_room(task):
+            return None
+        self.counters.rejected += 1
+        run_s = self.counters.mean_run_s()
+        raise saturated(self.name, self.spec, queued=len(self.queue), run_s=run_s)
+
+    def _wait_for_room(self, task: Task) -> bool:
+        patience_s = self.spec.queue_timeout_s
+        if task.deadline is not None:
+            patience_s = min(patience_s, task.deadline - time.monotonic())
+        self._blocked += 1
+        try:
+            has_room = self.changed.wait_for(
+                lambda: len(self.queue) < self.spec.queue_limit or self.is_closed, patience_s
+            )
+        finally:
+            self._blocked -= 1
+        if has_room:
+            self._admit(task)  # much may have happened meanwhile
+        return has_room
+
+    def _any_open(self) -> bool:
+        return any(slot.is_open for slot in self.slots)
+
+    # ── giving tasks to workers ─────────────────────────────────────────────────────────────────
+
+    def dispatch(self) -> None:
+        """Give waiting tasks to workers as long as there are both."""
+        moved = True
+        while moved and len(self.queue):
+            moved = False
+            for slot in self.slots:
+                if slot.is_open or self._may_prefetch(slot):
+                    task = self.queue.take(slot)
+                    if task is not None:
+                        self._give(self._preferred(task, slot), task)
+                        moved = True
+        if self._blocked:
+            self.changed.notify_all()
+
+    def _preferred(self, task: Task, slot: Slot) -> Slot:
+        wished = task.session.slot if task.session is not None else None
+        return wished if wished is not None and wished.is_open else slot
+
+    def _may_prefetch(self, slot: Slot) -> bool:
+        """Whether a worker should get its next task before it is done: only if that will be in a moment."""
+        if slot.state != "ready" or len(slot.inflight) != 1 or self._any_open():
+            return False
+        running = slot.inflight[0][0]
+        is_short = self._seconds.get(running.function.digest, 1.0) < _SHORT_S
+        # Behind a large message, which goes by another thread, a small one might arrive first.
+        return (
+            is_short
+            and running.stop_reason is None
+            and is_small((running.function.data, running.arguments.data))
+        )
+
+    def _give(self, slot: Slot, task: Task) -> None:
+        if not task.future.running() and not task.future.begin():
+            return
+        now = time.monotonic()
+        task.started_at = None if slot.inflight else now
+        if not task.crashes:
+            self.counters.waits_s.append(now - task.submitted_at)
+        if task.session is not None:
+            task.session.began(slot)
+        try:
+            future = slot.send(task, self.environment(), self.spec.max_result_mib << 20)
+        except Exception:  # noqa: BLE001  # loky: the worker is dead, and the supervisor is about to notice
+            slot.state = "dying"
+            self.queue.put(task)
+            self.supervisor.wake()
+            return
+        self._given.append((slot, task, future))
+        self.supervisor.mind(task.expires_at())
+
+    def listen(self) -> None:
+        """Have answers to what `dispatch` gave out taken; outside the lock, as one may be there already."""
+        while True:
+            try:
+                slot, task, future = self._given.popleft()
+            except IndexError:
+                return
+            future.add_done_callback(partial(self._answered, slot, task))
+
+    def environment(self) -> str:
+        """Return what workers should see as their environment, as JSON."""
+        hook = self.spec.environment
+        now: Any = (
+            dict(hook()) if hook is not None else getattr(os.environ, "_data", None) or dict(os.environ)
+        )
+        if now != self._environment[0]:
+            wanted = {**(now if hook is not None else os.environ), **limits.environment(self.spec)}
+            self._environment = (dict(now), json.dumps(wanted))
+        return self._environment[1]
+
+    # ── taking answers ──────────────────────────────────────────────────────────────────────────
+
+    def _answered(self, slot: Slot, task: Task, future: Future[Any]) -> None:
+        """Take an answer. Called by loky's thread of that slot."""
+        if future.cancelled() or future.exception() is not None:
+            self.supervisor.wake()  # the worker is gone, and its tasks are the supervisor's to settle
+            return
+        reply = Reply(*future.result())
+        # Before the task leaves the worker's list: a burial removes what nobody has taken.
+        buffers = parcels.adopt(reply.paths)
+        with self.lock:
+            slot.inflight.remove((task, future))
+            slot.tasks += 1
+            slot.idle_since = now = time.monotonic()
+            self._note_time(task, reply.seconds)
+            if slot.inflight:
+                slot.inflight[0][0].started_at = now
+                self.supervisor.mind(slot.inflight[0][0].expires_at())
+            if len(self.queue):
+                self.dispatch()
+            is_early = reply.sent > slot.received
+            if is_early:  # what it printed belongs before its result
+                slot.parked.append((reply.sent, task, partial(self._finish, task, reply, buffers)))
+            needs_care = slot.state != "ready" or self.supervisor.is_due(slot)
+        self.listen()
+        if not is_early:
+            self._finish(task, reply, buffers)
+        if needs_care:
+            self.supervisor.wake()
+
+    def _note_time(self, task: Task, seconds: float) -> None:
+        if len(self._seconds) > _REMEMBERED:
+            self._seconds.clear()
+        self._seconds[task.function.digest] = seconds
+        self.counters.runs_s.append(seconds)
+
+    def _finish(self, task: Task, reply: Reply, buffers: list[memoryview]) -> None:
+        """Turn an answer into the future's result."""
+        if reply.status == "done":
+            try:
+                result = unpack(reply.content, buffers)
+            except Exception as error:  # noqa: BLE001  # whatever the value's own code raises
+                self.fail(task, PoolError(f"the result cannot be read here: {error!r}"), reply.seconds)
+                return
+            if task.crashes:
+                with self.lock:
+                    self.quarantine.clear(task)
+            if self.settle(task, "done", reply.seconds):
+                task.future.set_result(result)
+        elif reply.status == "stopped":
+            self.fail(task, stopped(task), reply.seconds)
+        elif reply.status == "memory":
+            self.fail(
+                task,
+                out_of_memory(self.name, self.spec, reply.content.decode(), reply.peak_mib),
+                reply.seconds,
+            )
+        else:
+            self.fail(task, unpack_error(reply.content), reply.seconds)
+
+    def fail(self, task: Task, error: BaseException, seconds: float | None = None) -> None:
+        """Count a task as over, and raise this where its result is asked for."""
+        if self.settle(task, Counters.how(error, task.stop_reason), seconds):
+            task.future.set_exception(error)
+
+    def settle(self, task: Task, how: str, seconds: float | None = None) -> bool:
+        """Count a task as over; False if it was already."""
+        with self.lock:
+            if task.settled:
+                return False
+            task.settled = True
+            self.queue.discard(task)
+            self.counters.settle(how)
+            if task.session is not None:
+                task.session.pending -= 1
+                task.session.ended(seconds, failed=how not in {"done", "cancelled"})
+            if self._blocked:
+                self.changed.notify_all()
+            return True
+
+    def _on_done(self, future: Any) -> None:
+        if future.cancelled():
+            future.begin()
+            self.settle(future.task, "cancelled")
+        future.task.arguments = parcels.EMPTY  # whoever keeps the future does not keep them
+
+    # ── looking and ending ──────────────────────────────────────────────────────────────────────
+
+    def fail_late(self, task: Task) -> None:
+        """Fail a task that waited until its deadline."""
+        self.fail(task, late(task, self.name, queued=len(self.queue), workers=self.spec.workers))
+
+    def fail_waiting(self, error: PoolError) -> None:
+        """Fail every task that waits."""
+        with self.lock:
+            waiting = list(self.queue)
+        for task in waiting:
+            self.fail(task, error)
+
+    def wait_again(self, task: Task) -> None:
+        """Put a task that was given out back where it stood."""
+        with self.lock:
+            if not task.settled:
+                task.started_at = None
+                self.queue.put(task)
+                self.dispatch()
+        self.listen()
+
+    def stop(self, future: Any) -> bool:
+        """Have a running task interrupted."""
+        task: Task = future.task
+        with self.lock:
+            if task.settled:
+                return False
+            if not task.queued:
+                self.supervisor.request_stop(task, "cancelled")
+                return True
+            task.stop_reason = "cancelled"
+        self.fail(task, CancelledError(f"task {task.number} was stopped while it waited for another worker"))
+        return True
+
+    def credit(self, task: Task, taken: int) -> None:
+        """Let a streaming task go on."""
+        self.supervisor.credit(task, taken)
+
+    def stop_owned(self, owner: str) -> int:
+        """Stop every task that one owner submitted; returns how many there were."""
+        with self.lock:
+            theirs = [task for task in self.queue if task.owner == owner]
+            theirs += [task for slot in self.slots for task, _ in slot.inflight if task.owner == owner]
+        return sum(task.future.stop() for task in theirs)
+
+    def forget(self, name: str, reason: str) -> None:
+        """Forget a session, and have its worker forget its state."""
+        with self.lock:
+            session = self.sessions.drop(name)
+        if session is not None:
+            self.supervisor.forget(session, reason)
+
+    def warm(self, workers: int | None = None) -> None:
+        """Have workers started without work."""
+        with self.lock:
+            self.scaling.grow(needed=workers or self.spec.workers, now=time.monotonic())
+        self.supervisor.wake()
+
+    def stats(self) -> PoolStats:
+        """Return what has been done so far."""
+        now = time.monotonic()
+        with self.lock:
+            workers = tuple(
+                WorkerStats(
+                    slot.name,
+                    slot.pid,
+                    slot.state,
+                    slot.tasks,
+                    len(slot.sessions),
+                    now - slot.began_at,
+                    slot.measure(),
+                )
+                for slot in self.slots
+            )
+            return self.counters.snapshot(
+                self.name,
+                queued=len(self.queue),
+                sessions=len(self.sessions),
+                how=self.supervisor.how,
+                workers=workers,
+            )
+
+    def close(self, *, wait: bool = False, cancel: bool = True) -> None:
+        """Take no more tasks, and end the workers; with `wait`, once what was taken on is done."""
+        with self.lock:
+            self.is_closed = True
+            self.changed.notify_all()
+            waiting = list(self.queue) if cancel else []
+        for task in waiting:
+            if not task.future.cancel():
+                self.fail(task, CancelledError("the pool was closed"))
+        if wait:
+            with self.lock:
+                self._blocked += 1
+                self.changed.wait_for(self.counters.is_settled)
+                self._blocked -= 1
+        self.supervisor.finish()
+        with self.lock:
+            left = [task for slot in self.slots for task, _ in slot.inflight] + list(self.queue)
+        for task in left:
+            task.stop_reason = "cancelled"
+            self.fail(task, CancelledError("the pool was closed while it ran"))

@@ -1,0 +1,129 @@
+"""What a task is, and the future that its caller holds."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from concurrent.futures import Future
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dspex.pools.shipping import pack, pack_function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
+    from dspex.pools.sessions import Session
+    from dspex.pools.shipping import Packed
+
+correlation_id: ContextVar[str | None] = ContextVar("dspex_correlation_id", default=None)
+"""Names the piece of work that a task belongs to; a task finds it set in its worker as in its caller."""
+
+owner: ContextVar[str | None] = ContextVar("dspex_task_owner", default=None)
+"""Who submits tasks just now, such as a notebook cell, so that its tasks can be stopped together."""
+
+_numbers = itertools.count(1)
+
+
+class TaskFuture(Future[Any]):
+    """A `concurrent.futures.Future` that can also stop a task which runs already."""
+
+    def __init__(self, stop: Callable[[TaskFuture], bool] | None = None) -> None:
+        super().__init__()
+        self._stop = stop
+        self.task: Task
+
+    def stop(self) -> bool:
+        """Cancel the task, or, if it runs, interrupt it; its worker goes on, sessions and all.
+
+        Returns
+        -------
+        Whether there was anything to stop.
+        """
+        if self.cancel():
+            return True
+        return self._stop is not None and not self.done() and self._stop(self)
+
+    def begin(self) -> bool:
+        """Note that the task begins, or, if it was cancelled, tell those who wait; may be called again then."""
+        with self._condition:
+            is_told = self.cancelled() and self._state == "CANCELLED_AND_NOTIFIED"
+            return not is_told and self.set_running_or_notify_cancel()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the result. An interrupt of the waiting caller stops the task too."""
+        try:
+            return super().result(timeout)
+        except KeyboardInterrupt:
+            self.stop()
+            raise
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One call that a pool has taken on.
+
+    Arguments are written down when the task is made: what is done to them afterwards is not seen.
+    """
+
+    function: Packed
+    arguments: Any
+    future: TaskFuture
+    session: Session | None = None
+    timeout_s: float | None = None
+    deadline: float | None = None
+    """On `time.monotonic`, waiting included."""
+    idempotent: bool = True
+    priority: int = 0
+    stream: Callable[[Any], None] | None = None
+    """Takes the chunks of a streaming task."""
+    number: int = field(default_factory=lambda: next(_numbers))
+    context: Context = field(default_factory=copy_context)
+    submitted_at: float = field(default_factory=time.monotonic)
+    started_at: float | None = None
+    crashes: int = 0
+    """How many workers it has cost."""
+    stop_reason: str | None = None
+    """Why it was told to stop: ``timeout``, ``deadline`` or ``cancelled``."""
+    stop_at: float | None = None
+    """When its worker is killed if it has not stopped by then."""
+    settled: bool = False
+    queued: bool = False
+    chunks: int = 0
+    is_exempt: bool = False
+    """Whether it is taken on however many wait, as who submits it counts by himself."""
+
+    def __repr__(self) -> str:
+        return f"<Task {self.number}>"
+
+    @property
+    def correlation(self) -> str | None:
+        """The name of the work it belongs to."""
+        return self.context.get(correlation_id)
+
+    @property
+    def owner(self) -> str | None:
+        """Who submitted it."""
+        return self.context.get(owner)
+
+    def expires_at(self) -> float | None:
+        """When it must be told to stop, given that it runs; None for never."""
+        limits = [] if self.deadline is None else [self.deadline]
+        if self.timeout_s is not None and self.started_at is not None:
+            limits.append(self.started_at + self.timeout_s)
+        return min(limits, default=None)
+
+
+def packed_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Packed, bytes]:
+    """Write a call down.
+
+    Raises
+    ------
+    ShippingError
+        If a part of it cannot travel.
+    """
+    return pack_function(function), pack("an argument", (args, kwargs))
