@@ -355,24 +355,10 @@ class Coordinating:
         scores, spent = shop.evaluator(number).evaluate(
             self._program(standing), self._what.default_lm, self._key_of(standing.labels), examples
         )
-        score = sum(each.score for each in scores) / len(scores)
-        n_failed = sum(each.error is not None for each in scores)
-        trials.finish(
-            Trial(
-                number=number,
-                configuration=shown,
-                configuration_key=key,
-                score=score,
-                n_examples=len(scores),
-                n_failed=n_failed,
-                # A search trial goes on where a turn left it; a final one is the comparison alone.
-                usage=spent if phase == "final" else sum((each.usage for each in scores), Usage()),
-                started_at=began,
-                finished_at=time.time(),
-                phase=phase,
-            )
-        )
-        self._standings[key] = replace(standing, score=score)
+        # A search trial goes on where a turn left it; a final one is the comparison alone.
+        usage = spent if phase == "final" else sum((each.usage for each in scores), Usage())
+        trial = trials.close(number, shown, key, scores, usage, began=began, phase=phase)
+        self._standings[key] = replace(standing, score=trial.score)
         return self._standings[key]
 
     def _program(self, standing: Standing) -> dspy.Module:
