@@ -50,6 +50,23 @@ class Budget:
                     f"a budget's {field.name} must be a number > 0, got {limit!r}", hint="Budget(trials=40)"
                 )
 
+    @classmethod
+    def of(cls, given: Budget | None) -> Budget:
+        """Return the budget that was given, or one without limits of its own.
+
+        Raises
+        ------
+        DataError
+            If something else was given.
+        """
+        if given is None:
+            return cls()
+        if not isinstance(given, cls):
+            raise DataError(
+                f"a budget is a dspex.Budget, got {given!r}", hint="budget=dspex.Budget(trials=40)"
+            )
+        return given
+
     def exceeded_by(self, usage: Usage, ahead: Usage) -> bool:
         """Whether money, calls or tokens do not suffice for what is ahead."""
         return self._exceeded(usage, ahead) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from dspex.bridge import binding
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from dspex.variables.formulas import Composite
     from dspex.variables.protocol import Variable
     from dspex.variables.space import Space
+
+_log = logging.getLogger("dspex.optimizers")
 
 
 # ── the space and the program ───────────────────────────────────────────────────────────────────
@@ -108,11 +111,24 @@ def check_metric(
         except Exception as error:  # noqa: BLE001  # the user's own code may raise anything
             failure = error
         else:
+            _look_for_labels(example, outputs)
             return
     raise DataError(
         f"the metric {name} cannot score a perfect prediction: {type(failure).__name__}: {failure}",
         hint="it is called as metric(example, prediction) and must return a number or a bool",
     ) from failure
+
+
+def _look_for_labels(example: dspy.Example, outputs: Sequence[str]) -> None:
+    """Say if no label is called like an output: a metric of the user's own may well know where to look."""
+    labels = example.labels().keys()
+    if labels and not set(labels) & set(outputs):
+        _log.warning(
+            "the examples' labels are called %s and the task's outputs %s: a metric that compares them by name "
+            "finds every answer wrong",
+            ", ".join(labels),
+            ", ".join(outputs),
+        )
 
 
 def metric_name(metric: Callable[..., Any]) -> str:

@@ -182,6 +182,7 @@ def define(
     DefinitionError
         If something is wrong with the examples, the space, the metric or the optimizer.
     """
+    budget = Budget.of(budget)
     names = program_bridge.input_names(program)
     train = examples_bridge.checked(trainset, what="trainset", inputs=names)
     val = None if valset is None else examples_bridge.checked(valset, what="valset", inputs=names)
@@ -242,7 +243,7 @@ def define(
         beacon=None if one is None else one.beacon,
         pruner=None if one is None else one.pruner,
         recipe=None if job is None else job.recipe,
-        budget=(budget or Budget()).completed(
+        budget=budget.completed(
             n_searches=1 if plan is None else len(plan.members), is_search=plan is None and job is None
         ),
         timeout_s=timeout_s,

@@ -44,6 +44,8 @@ def none_metric(example, prediction, trace=None):
         ({"metric": nan_metric}, r"nan_metric returned nan"),
         ({"metric": raising_metric}, r"raising_metric cannot score a perfect prediction: KeyError: 'colour'"),
         ({"metric": "exact_match"}, r"a metric must be callable, got 'exact_match'"),
+        ({"budget": 0}, r"a budget is a dspex.Budget, got 0"),
+        ({"budget": "light"}, r"a budget is a dspex.Budget, got 'light'"),
         ({"optimizer": "simbad"}, r"unknown optimizer 'simbad'; known: beacon, better_together"),
         (
             {"space": dx.Space(tone=dx.Bool())},
@@ -70,6 +72,19 @@ def test_a_budget_of_nothing_is_refused(limits):
     """Each limit is a number above zero."""
     with pytest.raises(DataError, match="must be a number > 0"):
         dx.Budget(**limits)
+
+
+def test_labels_of_another_name_are_remarked_on(caplog):
+    """Comparing by name finds nothing right then; a metric of the user's own may, so that it is no error."""
+    examples = [{"message": each.message, "priority": each.label} for each in TRIAGE.train[:4]]
+    dx.optimize(
+        SIGNATURE,
+        space=dx.Space(temperature=dx.Float(0, 1)),
+        trainset=examples,
+        metric=dx.metrics.exact_match,
+        budget=dx.Budget(trials=1),
+    ).wait()
+    assert "the examples' labels are called priority and the task's outputs label" in caplog.text
 
 
 def test_a_metric_that_works_on_some_examples_is_accepted():
