@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from dspex.native.signature import Signature, signature
     from dspex.native.template import Template, template
     from dspex.native.validate import Validator, validator
+    from dspex.neural.embedding import local_embedder
+    from dspex.neural.models import local_lm
     from dspex.optimizers.definition import Budget
     from dspex.optimizers.study import Study
     from dspex.records import Objective, Price, Strategy
@@ -56,6 +58,8 @@ __all__ = [
     "explain",
     "history",
     "lm",
+    "local_embedder",
+    "local_lm",
     "metrics",
     "optimize",
     "output",
@@ -100,6 +104,8 @@ _HOMES = {
     "explain": "dspex.session",
     "history": "dspex.session",
     "lm": "dspex.session",
+    "local_embedder": "dspex.neural.embedding",
+    "local_lm": "dspex.neural.models",
     "metrics": "dspex.native.metrics",
     "optimize": "dspex.session",
     "output": "dspex.native.classes",

@@ -31,6 +31,7 @@ class Prompt:
 
     `temperature` and `max_tokens` are None when the caller left them to the model.
     `response_schema` is the JSON schema that the answer must follow, or ``{}`` for "any JSON object".
+    An answer ends before any of the texts in `stop`; the same `seed` draws the same answer, where a model can.
     """
 
     model: str
@@ -40,6 +41,9 @@ class Prompt:
     temperature: float | None = None
     max_tokens: int | None = None
     response_schema: Mapping[str, Any] | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,9 @@ def _prompt(request: lm15.Request) -> Prompt:
         temperature=config.temperature,
         max_tokens=config.max_tokens,
         response_schema=schema,
+        top_p=config.top_p,
+        stop=tuple(config.stop),
+        seed=config.seed,
     )
 
 
