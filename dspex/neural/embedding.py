@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from dspex.neural.causal import loaded
 from dspex.neural.folder import checked
-from dspex.neural.resident import Resident
+from dspex.neural.resident import Resident, known
 from dspex.pools.batching import Batched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 
@@ -35,6 +34,9 @@ class LocalEmbedder:
             "replicas": replicas,
             "timeout_s": timeout_s,
         }
+        # DSPy's cache tells functions apart by their names alone, and a folder may hold another model tomorrow.
+        changed = max(file.stat().st_mtime_ns for file in Path(path).iterdir())
+        self.__name__ = f"local_embedder {path} {changed}"
         resident = Resident(
             f"embedder {path}", partial(load, path), pool=pool, replicas=replicas, timeout_s=timeout_s
         )
@@ -98,6 +100,7 @@ def local_embedder(
     DefinitionError
         If there is no model in that folder, or torch and transformers are not installed.
     """
+    known(pool)
     folder = str(checked(path))
     return LocalEmbedder(folder, pool=pool, max_batch=max_batch, replicas=replicas, timeout_s=timeout_s)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from dspex.bridge.local import from_generator
 from dspex.neural import causal
 from dspex.neural.folder import checked
-from dspex.neural.resident import Resident
+from dspex.neural.resident import Resident, known
 from dspex.pools.batching import Batched
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def local_lm(
     DefinitionError
         If there is no model in that folder, or torch and transformers are not installed.
     """
+    known(pool)
     folder = checked(path)
     model = LocalModel(
         str(folder), pool=pool, max_batch=max_batch, replicas=replicas, dtype=dtype, timeout_s=timeout_s

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dspex import pools
+from dspex.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
     from dspex.pools.task import TaskFuture
 
 _lock = threading.Lock()
+
+
+def known(pool: str) -> None:
+    """Check that there is a pool of that name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is not.
+    """
+    if pool not in pools.names():
+        raise UnknownNameError.among("pool", pool, pools.names())
 
 
 class Resident:
@@ -37,7 +50,7 @@ class Resident:
     def __init__(
         self, name: str, load: Callable[[], Any], *, pool: str, replicas: int, timeout_s: float | None
     ) -> None:
-        self.name = name
+        self.name = name if replicas == 1 else f"{name} x{replicas}"
         self.pool = pool
         self.replicas = replicas
         self._load = load

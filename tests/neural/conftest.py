@@ -32,21 +32,22 @@ def config(kind, words, **options):
     size = len(words)
     known = {"vocab_size": size, "eos_token_id": words.eos_token_id, "bos_token_id": words.eos_token_id}
     if kind is GPT2Config:
-        return GPT2Config(n_layer=2, n_head=2, n_positions=512, **known, **options)
+        return GPT2Config(n_layer=2, n_head=2, **known, **options)
     return LlamaConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=512, **known,
     )  # fmt: skip
 
 
-def chained(words, follows):
+def chained(words, follows, room):
     """Make a model that writes what follows the last token: one of several with equal chance."""
-    net = GPT2LMHeadModel(config(GPT2Config, words, n_embd=len(words), tie_word_embeddings=False))
+    size = len(words)
+    net = GPT2LMHeadModel(config(GPT2Config, words, n_embd=size, n_positions=room, tie_word_embeddings=False))
     with torch.no_grad():
         for name, values in net.named_parameters():
             if ".c_proj." in name or "wpe" in name or "lm_head" in name:
                 values.zero_()  # what remains is the token itself
-        net.transformer.wte.weight.copy_(torch.eye(len(words)))
+        net.transformer.wte.weight.copy_(torch.eye(size))
         for before, after in follows:
             net.lm_head.weight[after, before] = 2.0
     return net
@@ -73,7 +74,7 @@ def save(folder, net, words):
 def plain(tmp_path_factory):
     """A folder with a model that answers "four", and no chat template."""
     words = tokenizer()
-    return save(tmp_path_factory.mktemp("models") / "plain", chained(words, chain(words)), words)
+    return save(tmp_path_factory.mktemp("models") / "plain", chained(words, chain(words), 2048), words)
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +82,7 @@ def talker(tmp_path_factory):
     """A folder with a model that goes on from the user's last character."""
     words = tokenizer()
     words.chat_template = LAST_CHARACTERS
-    return save(tmp_path_factory.mktemp("models") / "talker", chained(words, chain(words)), words)
+    return save(tmp_path_factory.mktemp("models") / "talker", chained(words, chain(words), 512), words)
 
 
 @pytest.fixture(scope="session", params=["gpt2", "llama"])
@@ -91,7 +92,7 @@ def untaught(request, tmp_path_factory):
     words = tokenizer()
     kind = {"gpt2": GPT2Config, "llama": LlamaConfig}[request.param]
     net = (
-        GPT2LMHeadModel(config(kind, words, n_embd=32))
+        GPT2LMHeadModel(config(kind, words, n_embd=32, n_positions=512))
         if kind is GPT2Config
         else LlamaForCausalLM(config(kind, words))
     )
@@ -105,7 +106,7 @@ def untaught(request, tmp_path_factory):
 def pool():
     """A pool whose workers find torch and transformers imported."""
     made = dx.pools.define(
-        "tiny", PoolSpec(workers=1, preload=("dspy", "torch", "transformers.models.gpt2.modeling_gpt2"))
+        "tiny", PoolSpec(workers=2, preload=("dspy", "torch", "transformers.models.gpt2.modeling_gpt2"))
     )
     yield made
     named.close("tiny")
