@@ -87,7 +87,7 @@ class GeneratorEngine(AnswererEngine):
 class AsyncGeneratorEngine(GeneratorEngine):
     """The same for `await`; many awaiting callers meet in one batch, and need no threads."""
 
-    async def complete(self, request: lm15.Request) -> lm15.Response:  # type: ignore[override]  # as AsyncAnswererEngine
+    async def complete(self, request: lm15.Request) -> lm15.Response:
         """Answer one request; cancelling the caller stops it."""
         with _translated():
             future = self.generator.submit(_asked(request))

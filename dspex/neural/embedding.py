@@ -15,6 +15,7 @@ from dspex.pools.batching import Batched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 

@@ -72,14 +72,14 @@ def save(folder, net, words):
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory):
-    """A folder with a model that answers "four", and no chat template."""
+    """Save a model that answers "four", and no chat template."""
     words = tokenizer()
     return save(tmp_path_factory.mktemp("models") / "plain", chained(words, chain(words), 2048), words)
 
 
 @pytest.fixture(scope="session")
 def talker(tmp_path_factory):
-    """A folder with a model that goes on from the user's last character."""
+    """Save a model that goes on from the user's last character."""
     words = tokenizer()
     words.chat_template = LAST_CHARACTERS
     return save(tmp_path_factory.mktemp("models") / "talker", chained(words, chain(words), 512), words)
@@ -87,7 +87,7 @@ def talker(tmp_path_factory):
 
 @pytest.fixture(scope="session", params=["gpt2", "llama"])
 def untaught(request, tmp_path_factory):
-    """A folder with a model of random weights, which looks at every word of its prompt."""
+    """Save a model of random weights, which looks at every word of its prompt."""
     torch.manual_seed(1)
     words = tokenizer()
     kind = {"gpt2": GPT2Config, "llama": LlamaConfig}[request.param]
@@ -104,7 +104,7 @@ def untaught(request, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pool():
-    """A pool whose workers find torch and transformers imported."""
+    """Define a pool whose workers find torch and transformers imported."""
     made = dx.pools.define(
         "tiny", PoolSpec(workers=2, preload=("dspy", "torch", "transformers.models.gpt2.modeling_gpt2"))
     )

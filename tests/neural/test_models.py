@@ -134,7 +134,7 @@ def test_a_program_with_it_is_saved_and_loaded(answer, tmp_path):
     loaded.load(tmp_path / "program.json", allow_unsafe_lm_state=True)
     assert loaded(question="2 + 2?").answer == "four"
     assert copy.deepcopy(program)(question="2 + 2?").answer == "four"
-    model = pickle.loads(pickle.dumps(answer._engine_spec.generator))
+    model = pickle.loads(pickle.dumps(answer._engine_spec.generator))  # noqa: S301  # our own
     assert model.state() == answer._engine_spec.generator.state()
 
 
