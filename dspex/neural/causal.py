@@ -122,7 +122,7 @@ def _generator(prompt: Prompt, device: Any) -> Any:
     if prompt.seed is None:
         generator.seed()
     else:
-        generator.manual_seed(prompt.seed)
+        generator.manual_seed(prompt.seed + prompt.rollout)
     return generator
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.errors import CancelledError, PoolError
 from dspex.events import PoolOverloaded
-from dspex.pools import limits
+from dspex.pools import limits, parcels
 from dspex.pools.board import Board
 from dspex.pools.counters import Counters, PoolStats, WorkerStats
 from dspex.pools.crashes import Quarantine
@@ -30,9 +30,8 @@ from dspex.pools.refusals import (
     stopped,
 )
 from dspex.pools.sessions import Sessions
-from dspex.pools.shipping import is_small, unpack, unpack_error
+from dspex.pools.shipping import is_small, pack_function, unpack, unpack_error
 from dspex.pools.supervise import Supervisor
-from dspex.pools.task import packed_call
 from dspex.pools.worker import Reply
 
 if TYPE_CHECKING:
@@ -92,7 +91,8 @@ class LocalEngine:
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Any]:
         """Write a call down for another process."""
-        return packed_call(function, args, kwargs)
+        packed = pack_function(function)
+        return packed, parcels.wrap("an argument", (args, kwargs), self.board.path)
 
     def read(self, chunk: Any) -> Any:
         """Read a chunk of a stream."""
@@ -218,7 +218,9 @@ class LocalEngine:
         is_short = self._seconds.get(running.function.digest, 1.0) < _SHORT_S
         # Behind a large message, which goes by another thread, a small one might arrive first.
         return (
-            is_short and running.stop_reason is None and is_small((running.function.data, running.arguments))
+            is_short
+            and running.stop_reason is None
+            and is_small((running.function.data, running.arguments.data))
         )
 
     def _give(self, slot: Slot, task: Task) -> None:
@@ -268,6 +270,8 @@ class LocalEngine:
             self.supervisor.wake()  # the worker is gone, and its tasks are the supervisor's to settle
             return
         reply = Reply(*future.result())
+        # Before the task leaves the worker's list: a burial removes what nobody has taken.
+        buffers = parcels.adopt(reply.paths)
         with self.lock:
             slot.inflight.remove((task, future))
             slot.tasks += 1
@@ -280,11 +284,11 @@ class LocalEngine:
                 self.dispatch()
             is_early = reply.sent > slot.received
             if is_early:  # what it printed belongs before its result
-                slot.parked.append((reply.sent, task, partial(self._finish, task, reply)))
+                slot.parked.append((reply.sent, task, partial(self._finish, task, reply, buffers)))
             needs_care = slot.state != "ready" or self.supervisor.is_due(slot)
         self.listen()
         if not is_early:
-            self._finish(task, reply)
+            self._finish(task, reply, buffers)
         if needs_care:
             self.supervisor.wake()
 
@@ -294,11 +298,11 @@ class LocalEngine:
         self._seconds[task.function.digest] = seconds
         self.counters.runs_s.append(seconds)
 
-    def _finish(self, task: Task, reply: Reply) -> None:
+    def _finish(self, task: Task, reply: Reply, buffers: list[memoryview]) -> None:
         """Turn an answer into the future's result."""
         if reply.status == "done":
             try:
-                result = unpack(reply.content)
+                result = unpack(reply.content, buffers)
             except Exception as error:  # noqa: BLE001  # whatever the value's own code raises
                 self.fail(task, PoolError(f"the result cannot be read here: {error!r}"), reply.seconds)
                 return
@@ -345,6 +349,7 @@ class LocalEngine:
         if future.cancelled():
             future.begin()
             self.settle(future.task, "cancelled")
+        future.task.arguments = parcels.EMPTY  # whoever keeps the future does not keep them
 
     # ── looking and ending ──────────────────────────────────────────────────────────────────────
 

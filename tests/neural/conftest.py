@@ -102,7 +102,7 @@ def untaught(request, tmp_path_factory):
     return save(tmp_path_factory.mktemp("models") / request.param, net, words)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pool():
     """Define a pool whose workers find torch and transformers imported."""
     made = dx.pools.define(

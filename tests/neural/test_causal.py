@@ -59,6 +59,7 @@ def test_seeds_draw(talk):
     first, other = (texts(talk, ask("?", temperature=1.0, seed=k, max_tokens=40)) for k in (0, 1))
     assert texts(talk, ask("?", temperature=1.0, seed=0, max_tokens=40)) == first
     assert first != other
+    assert texts(talk, ask("?", temperature=1.0, seed=0, rollout=1, max_tokens=40)) == other
     free = {texts(talk, ask("?", temperature=1.0, max_tokens=40))[0] for _ in range(3)}
     assert len(free) == 3
 
