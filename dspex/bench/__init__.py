@@ -13,6 +13,7 @@ from dspex.bench import (
     apply,
     definitions,
     native,
+    neural,
     optimizers,
     overhead,
     pools,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "apply": apply.run,
     "definitions": definitions.run,
+    "gpu": neural.run,
     "native": native.run,
     "optimizers": optimizers.run,
     "overhead": overhead.run,
