@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 CONTEXT_MIB = 700
 """What CUDA itself takes of a device, for each process."""
 
+_CHECK = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+"""Has torch count devices without beginning to use them."""
+HIDDEN = {"CUDA_VISIBLE_DEVICES": "", **_CHECK}
+"""For a zygote: what it preloads must find no GPU, as a process that has used CUDA cannot be forked."""
+
 
 class Placement(NamedTuple):
     """One worker's share of a device."""
@@ -137,7 +142,7 @@ def environment(placement: Placement | None) -> Mapping[str, str]:
     return {
         "CUDA_VISIBLE_DEVICES": placement.uuid,
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        **_CHECK,
     }
 
 

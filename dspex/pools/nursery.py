@@ -114,8 +114,7 @@ class Nursery:
 
             self._is_forking = self._spec.start == "zygote" or (self._spec.start == "auto" and is_safe())
             if self._is_forking:
-                # What it preloads must find no GPU: a process that has used CUDA cannot be forked.
-                environment = {**limits.environment(self._spec), "CUDA_VISIBLE_DEVICES": ""}
+                environment = {**limits.environment(self._spec), **devices.HIDDEN}
                 self._zygote = Zygote(self._spec.preload, environment)
         return self._is_forking
 

@@ -88,6 +88,19 @@ def environment_after(_, names, __):
     return environment(names)
 
 
+def test_what_is_preloaded_finds_no_device(make_pool, gpus, monkeypatch, tmp_path):
+    """The process that workers are forked from hides every device from what it imports; they see theirs."""
+    gpus(A)
+    (tmp_path / "curious.py").write_text("import os\nseen = os.environ.get('CUDA_VISIBLE_DEVICES')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    pool = make_pool(workers=1, device="gpu", preload=("curious",), start="zygote")
+    assert pool.submit(seen_by, "curious").result(TIMEOUT_S) == ("", "GPU-a")
+
+
+def seen_by(name):
+    return sys.modules[name].seen, os.environ["CUDA_VISIBLE_DEVICES"]
+
+
 def test_working_on_processors_is_said_aloud(make_pool, gpus, events, caplog):
     """Without a device the pool works all the same, hides what there is, and says so twice."""
     gpus()
