@@ -88,6 +88,7 @@ def environment_after(_, names, __):
     return environment(names)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are forked on Linux alone")
 def test_what_is_preloaded_finds_no_device(make_pool, gpus, monkeypatch, tmp_path):
     """The process that workers are forked from hides every device from what it imports; they see theirs."""
     gpus(A)
