@@ -29,6 +29,7 @@ from dspex.pools.refusals import (
     saturated,
     stopped,
 )
+from dspex.pools.scaling import Scaling
 from dspex.pools.sessions import Sessions
 from dspex.pools.shipping import is_small, pack_function, unpack, unpack_error
 from dspex.pools.supervise import Supervisor
@@ -75,7 +76,7 @@ class LocalEngine:
         self.quarantine = Quarantine(spec.poison_after)
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
-        self.wanted = spec.min_workers
+        self.scaling = Scaling(spec)
         self.broken: str | None = None
         self.is_closed = False
         self.board = Board.create(name, 2 * spec.workers)
@@ -407,7 +408,7 @@ class LocalEngine:
     def warm(self, workers: int | None = None) -> None:
         """Have workers started without work."""
         with self.lock:
-            self.wanted = max(self.wanted, workers or self.spec.workers)
+            self.scaling.grow(needed=workers or self.spec.workers, now=time.monotonic())
         self.supervisor.wake()
 
     def stats(self) -> PoolStats:

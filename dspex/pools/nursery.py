@@ -67,8 +67,7 @@ class Nursery:
         engine = self._engine
         live = sum(slot.state in {"starting", "ready"} and slot.due is None for slot in engine.slots)
         busy = sum(bool(slot.inflight) for slot in engine.slots)
-        engine.wanted = max(engine.wanted, min(self._spec.workers, busy + len(engine.queue)))
-        return engine.wanted - live
+        return engine.scaling.grow(needed=busy + len(engine.queue), now=time.monotonic()) - live
 
     def next_start(self) -> float | None:
         """When workers that are missing may be started, if they must wait; under the engine's lock."""

@@ -85,6 +85,18 @@ def test_an_unknown_pool_names_the_nearest():
     assert not hasattr(dx.pools, "_nothing")
 
 
+def test_a_session_is_found_in_whichever_pool_it_is():
+    """A session is found by its name alone, as long as only one pool has one of that name."""
+    one, other = (dx.pools.define(name, PoolSpec(workers=1, profile="thread")) for name in ("one", "other"))
+    ann = one.session("ann")
+    assert named.session("ann") is ann
+    other.session("ann")
+    with pytest.raises(DefinitionError, match="a session 'ann' in each of the pools one, other"):
+        named.session("ann")
+    with pytest.raises(UnknownNameError, match="unknown session 'bob'"):
+        named.session("bob")
+
+
 def test_what_executions_can_run_on():
     """Executions and studies run on threads; asking for worker processes says so."""
     with pytest.raises(
