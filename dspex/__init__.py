@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dspex.native.signature import Signature, signature
     from dspex.native.template import Template, template
     from dspex.native.validate import Validator, validator
+    from dspex.neural.embedding import local_embedder
+    from dspex.neural.models import local_lm
     from dspex.optimizers.budget import Budget
     from dspex.optimizers.study import Study
     from dspex.records import ModelInfo, Objective, Price, Strategy
@@ -122,6 +124,8 @@ __all__ = [
     "explain",
     "history",
     "lm",
+    "local_embedder",
+    "local_lm",
     "metrics",
     "optimize",
     "optimizers",
@@ -193,6 +197,8 @@ _HOMES = {
     "explain": "dspex.session",
     "history": "dspex.session",
     "lm": "dspex.session",
+    "local_embedder": "dspex.neural.embedding",
+    "local_lm": "dspex.neural.models",
     "metrics": "dspex.native.metrics",
     "optimize": "dspex.session",
     "optimizers": "dspex.optimizers",

@@ -13,7 +13,8 @@
     ├── ExecutionError             running it went wrong
     │   ├── ProviderError          a model answered with an error
     │   │   ├── RateLimitedError   … asks us to come back later (retry_after_s)
-    │   │   └── UnavailableError   … is down or too slow
+    │   │   ├── UnavailableError   … is down or too slow
+    │   │   └── PromptTooLongError … was asked more than it can read
     │   ├── ExhaustedError         every allowed strategy was tried and failed
     │   ├── CancelledError         somebody asked for it to stop
     │   ├── PoolError              a pool of workers could not do it
@@ -184,6 +185,12 @@ class UnavailableError(ProviderError):
     """A provider is down or took too long."""
 
     retryable = True
+
+
+class PromptTooLongError(ProviderError):
+    """A prompt is longer than its model can read; asking again does not help."""
+
+    retryable = False
 
 
 class ExhaustedError(ExecutionError):

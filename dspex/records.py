@@ -48,6 +48,7 @@ class Prompt:
 
     `temperature` and `max_tokens` are None when the caller left them to the model.
     `response_schema` is the JSON schema that the answer must follow, or ``{}`` for "any JSON object".
+    An answer ends before any of the texts in `stop`; the same `seed` draws the same answer, where a model can.
     """
 
     model: str
@@ -59,6 +60,9 @@ class Prompt:
     response_schema: Mapping[str, Any] | None = None
     rollout: int = 0
     """Which of several draws of the same request is asked for; it matters at a temperature above 0."""
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

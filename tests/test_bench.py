@@ -6,7 +6,7 @@ import pytest
 
 import dspex as dx
 from dspex import bench
-from dspex.bench import builtin, definitions, pools, routing, scoring, spaces, studies, together
+from dspex.bench import builtin, definitions, neural, pools, routing, scoring, spaces, studies, together
 from dspex.bench.timing import medians_us
 from dspex.errors import DataError, UnknownNameError
 
@@ -162,3 +162,26 @@ class TestBuiltIn:
             dx.benchmark("smal")
         with pytest.raises(DataError, match="optimizers must be a list"):
             dx.benchmark("small", optimizers="tpe")
+
+
+def test_nets_are_measured_wherever_they_are(capsys):
+    """The script for GPUs, on processors and with small sizes: every part of it runs and prints its figure."""
+    neural.measure("cpu", neural.SMALL)
+    out = capsys.readouterr().out
+    for part in (
+        "plan: 2 workers for cpu: processors",
+        "micro-batching: ",
+        "language model: ",
+        "they differ by ",
+        "inverse of 100 rows: torch in the pool 'neural'",
+        "too much memory: a worker of pool 'neural_bench' may hold 4096 MiB",
+        "the worker stayed: True",
+    ):
+        assert part in out
+
+
+def test_a_machine_without_a_gpu_is_told(monkeypatch, capsys):
+    """Nothing is measured, and nothing fails."""
+    monkeypatch.setattr(neural.gpus, "probe", list)
+    bench.run(["gpu"])
+    assert "this machine has no GPU that can be used: nothing is measured" in capsys.readouterr().out

@@ -14,6 +14,7 @@ from dspex.bench import (
     builtin,
     definitions,
     native,
+    neural,
     optimizers,
     overhead,
     pools,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "apply": apply.run,
     "definitions": definitions.run,
+    "gpu": neural.run,
     "native": native.run,
     "optimizers": optimizers.run,
     "overhead": overhead.run,

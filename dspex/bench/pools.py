@@ -15,6 +15,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from dspex.bench import neural
 from dspex.bench.timing import print_rows
 from dspex.errors import PoisonTaskError, PoolSaturatedError, TaskTimeoutError
 from dspex.pools import PoolSpec, named
@@ -46,6 +47,8 @@ def run() -> None:
     _print_start()
     _print_orphans()
     print_rows(_sessions(), "ms")
+    with _pool(workers=1, preload=("torch",), memory_mib=2048) as pool:
+        print_rows(neural.batching(pool, neural.FULL), "us")
 
 
 @contextmanager

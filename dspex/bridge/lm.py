@@ -158,6 +158,9 @@ def _prompt(request: lm15.Request) -> Prompt:
         max_tokens=config.max_tokens,
         response_schema=schema,
         rollout=observe.rollout_asked.get(),
+        top_p=config.top_p,
+        stop=tuple(config.stop),
+        seed=config.seed,
     )
 
 

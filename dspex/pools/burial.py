@@ -90,6 +90,10 @@ def _death(slot: Slot, exit_code: int | None) -> Death:
         return Death("start failed", exit_code, f"could not start: {slot.error}")
     if slot.killed_for in _WORDS:
         return Death(slot.killed_for, exit_code, _WORDS[slot.killed_for])
+    if slot.last_words is not None:
+        return Death(
+            "cuda", exit_code, f"an error of CUDA that only a new process gets over: {slot.last_words}"
+        )
     import psutil
 
     return classify(exit_code, free_mib=psutil.virtual_memory().available >> 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import time
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dspex.errors import DspexError, WorkerMemoryError
-from dspex.pools import gpus, named
+from dspex.pools import devices, gpus, named
 from dspex.pools.spec import DEFAULTS, Machine, PoolSpec, excess, scaled
 from dspex.pools.sweep import sweep
 
@@ -65,9 +66,12 @@ def doctor() -> Diagnosis:
     """Look at the machine, start a worker in each way there is, and sweep up."""
     machine = Machine.here()
     found = {name: scaled(name, spec, machine) for name, spec in DEFAULTS.items()}
-    pools = {name: each.spec for name, each in found.items()}
+    there, visible = gpus.probe(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    placed = {name: devices.plan(name, each.spec, there, visible) for name, each in found.items()}
+    pools = {name: each.spec for name, each in placed.items()}
     too_much = excess(pools, machine)
-    notices = [each.notice for each in found.values() if each.notice is not None]
+    said = [*(each.notice for each in found.values()), *(each.notice for each in placed.values())]
+    notices = [notice for notice in said if notice is not None]
     ways: tuple[Start, ...] = ("zygote", "spawn") if sys.platform.startswith("linux") else ("spawn",)
     return Diagnosis(
         machine,
@@ -75,7 +79,7 @@ def doctor() -> Diagnosis:
         tuple(notices + ([too_much] if too_much is not None else [])),
         {how: _tried(how) for how in ways},
         _tried_limit(),
-        tuple(gpus.probe()),
+        tuple(there),
         tuple(sweep()),
     )
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
+from dspex.pools import nvml
+
 _FIELDS = ("uuid", "name", "memory.total", "memory.free")
+_SIGNS = ("/dev/nvidiactl", "/dev/dxg", "/proc/driver/nvidia/version")
+"""What a Linux machine with NVIDIA's driver has one of, the second under Windows."""
 _PATIENCE_S = 10.0
 
 
@@ -20,16 +27,25 @@ class Gpu(NamedTuple):
 
 
 def probe() -> list[Gpu]:
-    """List the devices, by NVIDIA's own tool; empty without one, or without a driver."""
+    """List the devices, by NVIDIA's library or else by its tool; empty without either, or without a driver."""
+    if sys.platform.startswith("linux") and not any(Path(sign).exists() for sign in _SIGNS):
+        return []
+    found = _said([sys.executable, "-P", nvml.__file__])
+    if found is not None:
+        return [Gpu(*each) for each in json.loads(found)]
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
-    command = [tool, f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits"]
+    return read(_said([tool, f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits"]) or "")
+
+
+def _said(command: list[str]) -> str | None:
+    """Run a program; None if it could not do what it is for."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=True)  # noqa: S603  # NVIDIA's own
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=True)  # noqa: S603  # our own, or NVIDIA's
     except (OSError, subprocess.SubprocessError):
-        return []
-    return read(done.stdout)
+        return None
+    return done.stdout
 
 
 def read(listing: str) -> list[Gpu]:

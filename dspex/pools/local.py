@@ -18,7 +18,17 @@ from dspex.pools.board import Board
 from dspex.pools.counters import Counters, PoolStats, WorkerStats
 from dspex.pools.crashes import Quarantine
 from dspex.pools.queue import TaskQueue
-from dspex.pools.refusals import busy, closed, displaced, late, out_of_memory, poisonous, saturated, stopped
+from dspex.pools.refusals import (
+    busy,
+    closed,
+    device_full,
+    displaced,
+    late,
+    out_of_memory,
+    poisonous,
+    saturated,
+    stopped,
+)
 from dspex.pools.scaling import Scaling
 from dspex.pools.sessions import Sessions
 from dspex.pools.shipping import is_small, pack_function, unpack, unpack_error
@@ -26,10 +36,11 @@ from dspex.pools.supervise import Supervisor
 from dspex.pools.worker import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
     from dspex.events import Event
+    from dspex.pools.devices import Placement
     from dspex.pools.slot import Slot
     from dspex.pools.spec import PoolSpec
     from dspex.pools.task import Task
@@ -47,9 +58,16 @@ class LocalEngine:
     under it, as a future's callbacks are its owner's.
     """
 
-    def __init__(self, name: str, spec: PoolSpec, publish: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        spec: PoolSpec,
+        publish: Callable[[Event], None],
+        placements: Sequence[Placement] = (),
+    ) -> None:
         self.name = name
         self.spec = spec
+        self.placements = placements
         self.publish = publish
         self.queue = TaskQueue()
         self.slots: list[Slot] = []
@@ -302,6 +320,9 @@ class LocalEngine:
                 out_of_memory(self.name, self.spec, reply.content.decode(), reply.peak_mib),
                 reply.seconds,
             )
+        elif reply.status == "device memory":
+            full = device_full(self.name, self.spec, reply.content.decode(), reply.peak_mib)
+            self.fail(task, full, reply.seconds)
         else:
             self.fail(task, unpack_error(reply.content), reply.seconds)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import DefinitionError, PoolError, UnknownNameError
-from dspex.events import EventBus
+from dspex.events import EventBus, PoolDegraded
+from dspex.pools.devices import plan
+from dspex.pools.gpus import probe
 from dspex.pools.spec import DEFAULTS, Machine, PoolSpec, excess, scaled
 from dspex.pools.sweep import sweep
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from dspex.pools.base import Engine
     from dspex.pools.counters import PoolStats
+    from dspex.pools.devices import DevicePlan
     from dspex.pools.pool import Pool
     from dspex.pools.sessions import Session
 
@@ -109,19 +113,31 @@ def make(name: str, spec: PoolSpec) -> Pool:
             hint="return what is to be done, and submit it where the pools are",
         )
     _prepare()
-    pool = Pool(name, spec, _engine(name, spec))
+    found = _placed(name, spec)
+    pool = Pool(name, found.spec, _engine(name, found))
     _made.add(pool)
     return pool
 
 
-def _engine(name: str, spec: PoolSpec) -> Engine:
+def _placed(name: str, spec: PoolSpec) -> DevicePlan:
+    """Say where a pool's workers go, aloud if that is not where they wanted to."""
+    gpus = probe() if spec.device == "gpu" else []
+    found = plan(name, spec, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if found.notice is not None:
+        _log.warning("%s", found.notice)
+        events.publish(PoolDegraded(name, found.notice))
+    return found
+
+
+def _engine(name: str, found: DevicePlan) -> Engine:
+    spec = found.spec
     if spec.profile == "thread":
         from dspex.pools.threads import ThreadEngine
 
         return ThreadEngine(name, spec, events.publish)
     from dspex.pools.local import LocalEngine
 
-    return LocalEngine(name, spec, events.publish)
+    return LocalEngine(name, spec, events.publish, found.placements)
 
 
 def _close_made() -> None:

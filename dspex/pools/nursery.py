@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.errors import PoolError
 from dspex.events import PoolDegraded, WorkerStarted
-from dspex.pools import limits
+from dspex.pools import devices, limits
 from dspex.pools.crashes import FROM_OUTSIDE
 from dspex.pools.slot import Slot
 
@@ -96,6 +96,7 @@ class Nursery:
             engine.board.clear(free[0])
             slot = Slot(engine.name, f"{engine.name}-{self._number}", free[0], self._spec, engine.board)
             slot.replaces = replaces
+            slot.device = devices.least_used(engine.placements, [each.device for each in engine.slots])
             self._number += 1
             engine.slots.append(slot)
         # A start waits for the zygote, or for a new interpreter; deadlines must not wait with it.
@@ -112,7 +113,8 @@ class Nursery:
 
             self._is_forking = self._spec.start == "zygote" or (self._spec.start == "auto" and is_safe())
             if self._is_forking:
-                self._zygote = Zygote(self._spec.preload, limits.environment(self._spec))
+                environment = {**limits.environment(self._spec), **devices.HIDDEN}
+                self._zygote = Zygote(self._spec.preload, environment)
         return self._is_forking
 
     def _start(self, slot: Slot) -> None:

@@ -10,12 +10,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import DefinitionError, UnknownNameError
+from dspex.pools.batching import Batched
 from dspex.pools.sessions import Session
 from dspex.pools.streams import Stream
 from dspex.pools.task import Task, TaskFuture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from dspex.pools.base import Engine
     from dspex.pools.counters import PoolStats
@@ -205,6 +206,44 @@ class Pool(Executor):
         self._engine.accept(task)
         task.future.add_done_callback(stream.end)
         return stream
+
+    def batched(
+        self,
+        function: Callable[..., Sequence[Any]],
+        *,
+        max_batch: int = 32,
+        at_once: int = 1,
+        queue_limit: int = 4096,
+        **options: Any,
+    ) -> Batched:
+        """Make a function of many items one of single items, whose concurrent calls go to a worker together.
+
+        A worker that is idle gets a call at once; what comes while it is busy waits and goes together. If a list
+        fails, it is tried again in halves, so that one item's failure is its own.
+
+        Parameters
+        ----------
+        function
+            Takes a list of items, after the state if there is a session; returns a list with a result for each.
+        max_batch
+            How many items go together at most.
+        at_once
+            How many lists may be under way.
+        queue_limit
+            How many items may wait.
+        **options
+            As for `submit`.
+        """
+        if not callable(function):
+            raise DefinitionError(
+                f"a pool runs functions, got {function!r}", hint="pool.batched(function, max_batch=32)"
+            )
+        return Batched(
+            lambda items: self.submit(function, items, **options),
+            max_batch=max_batch,
+            at_once=at_once,
+            queue_limit=queue_limit,
+        )
 
     # ── sessions ────────────────────────────────────────────────────────────────────────────────
 

@@ -92,6 +92,18 @@ def out_of_memory(pool: str, spec: PoolSpec, text: str, peak_mib: int) -> Worker
     )
 
 
+def device_full(pool: str, spec: PoolSpec, text: str, peak_mib: int) -> WorkerMemoryError:
+    """Say that a task wanted more of its GPU than there is for it; the worker and its sessions stay."""
+    limit_mib = spec.gpu_memory_mib or spec.memory_mib
+    share = "what is free of its GPU" if limit_mib is None else f"{limit_mib} MiB of its GPU"
+    return WorkerMemoryError(
+        f"a worker of pool {pool!r} may hold {share}, and the task wanted more; it had held {peak_mib} MiB: {text}",
+        limit_mib=limit_mib,
+        peak_mib=peak_mib,
+        hint="give it less at a time, or use a pool with fewer workers and a larger gpu_memory_mib",
+    )
+
+
 def poisonous(cost: int, death: Death) -> PoisonTaskError:
     """Say that a call is not tried again."""
     return PoisonTaskError(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from dspex.pools.board import Board
+    from dspex.pools.devices import Placement
     from dspex.pools.spec import PoolSpec
     from dspex.pools.task import Task
     from dspex.pools.zygote import Zygote
@@ -62,6 +63,9 @@ class Slot:
         self.peak_mib = 0.0
         self.killed_for: str | None = None
         self.replaces: Slot | None = None
+        self.device: Placement | None = None
+        self.last_words: str | None = None
+        """Why it ended itself."""
         self.due: str | None = None
         """Why it is to be replaced."""
         self.was_ready = False
@@ -108,6 +112,7 @@ class Slot:
             logging.getLogger().getEffectiveLevel(),
             there,
             ends,
+            self.device,
         )
         try:
             self._executor = OneWorkerExecutor(

@@ -44,7 +44,9 @@ class PoolSpec:
     threads: int = 1
     """How many threads numerical libraries use in each worker."""
     device: Literal["cpu", "gpu"] = "cpu"
-    """``cpu`` hides every GPU from the workers."""
+    """``cpu`` hides every GPU from the workers; ``gpu`` gives each one, where there is one, and says if not."""
+    gpu_memory_mib: int | None = None
+    """What one worker may hold on its GPU; by default as much as ``memory_mib``."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment variables of the workers, above everything else."""
     environment: Callable[[], Mapping[str, str]] | None = None
@@ -108,7 +110,7 @@ class PoolSpec:
         ]
         if self.memory_mib is not None and self.memory_mib < _LEAST_MIB:
             failures.append(f"memory_mib must be at least {_LEAST_MIB}, got {self.memory_mib}")
-        for name in ("timeout_s", "max_age_s", "idle_stop_s", "recycle_mib", "max_tasks"):
+        for name in ("timeout_s", "max_age_s", "idle_stop_s", "recycle_mib", "max_tasks", "gpu_memory_mib"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 failures.append(f"{name} must be > 0 or None, got {value!r}")

@@ -200,6 +200,8 @@ class Supervisor:
             slot.is_silent = True
 
     def _take(self, slot: Slot, kind: str, number: int, *content: Any) -> None:
+        if kind == "dying":
+            slot.last_words = content[0]
         with self._engine.lock:
             task = slot.task(number)
         if task is not None:

@@ -11,10 +11,10 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from dspex.errors import PoolError
-from dspex.pools import limits, parcels
+from dspex.pools import devices, limits, parcels
 from dspex.pools.board import Board
 from dspex.pools.parcels import Parcel
 from dspex.pools.shipping import Known, pack_error, pack_within, unpack
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from types import FrameType
 
+    from dspex.pools.devices import Placement
     from dspex.pools.output import Routed, Stream
 
 _SIGINT, _IGNORE = int(signal.SIGINT), int(signal.SIG_IGN)
@@ -47,6 +48,7 @@ class Plan(NamedTuple):
     """Both ways: prints, logs and chunks go out, requests to stop come in."""
     lifeline: Connection
     """Never written to. It ends when the kernel does, however that happens."""
+    device: Placement | None = None
 
 
 class Order(NamedTuple):
@@ -73,7 +75,7 @@ class Reply(NamedTuple):
     """What a worker answers."""
 
     status: str
-    """``done``, ``failed``, ``stopped``, or ``memory``."""
+    """``done``, ``failed``, ``stopped``, ``memory``, or ``device memory``."""
     content: bytes
     sent: int
     """How many messages it had put on the line, all of which belong before the answer."""
@@ -117,6 +119,8 @@ class Worker:
     def begin(self) -> None:
         """Make this process a worker."""
         self.see(self.plan.environment)
+        if self.plan.device is not None:
+            devices.limit(self.plan.device)
         self.mind_signals()
         _die_with(self.plan.lifeline)
         if self.plan.memory_mib is not None:
@@ -129,7 +133,7 @@ class Worker:
 
     def see(self, environment: str) -> None:
         """Make the environment what it is in the kernel."""
-        wanted = json.loads(environment)
+        wanted = {**json.loads(environment), **devices.environment(self.plan.device)}
         for name in set(os.environ) - set(wanted):
             del os.environ[name]
         os.environ.update(wanted)
@@ -230,9 +234,9 @@ class Worker:
         self.mind_signals()
         self._done += 1
         self.board.end(self.plan.record, self._done)
-        peak = limits.peak_mib() if status == "memory" else 0
         paths = tuple(each.hand_over() for each in content.segments)
-        return Reply(status, content.data, self._sent, time.perf_counter() - began, peak, paths)
+        seconds = time.perf_counter() - began
+        return Reply(status, content.data, self._sent, seconds, _peak_mib(status), paths)
 
     def _outcome(self, order: Order) -> tuple[str, Parcel]:
         try:
@@ -242,6 +246,8 @@ class Worker:
             self._armed = True
             self._stop_if_asked()
             value = self._call(order)
+            if self.plan.device is not None:
+                devices.finish()
             content = parcels.wrap_within(value, order.limit, self._results)
             self._armed = False
         except Stopped:
@@ -254,12 +260,23 @@ class Worker:
         return "done", content
 
     def _failure(self, error: BaseException) -> tuple[str, bytes]:
-        if not limits.is_out_of_memory(error):
+        ailment = devices.ailment(error) if self.plan.device is not None else None
+        if ailment == "broken":
+            self._give_up(error)
+        if ailment is None and not limits.is_out_of_memory(error):
             return "failed", pack_error(error)
+        text = str(error).encode()
         error.__traceback__ = None  # the frames hold what was too much
-        error.__context__ = None
+        error.__context__ = error.__cause__ = None
         gc.collect()
-        return "memory", str(error).encode()
+        return ("memory" if ailment is None else "device memory"), text
+
+    def _give_up(self, error: BaseException) -> NoReturn:
+        """End this process, as nothing works on its device any more; the pool tries the task again elsewhere."""
+        for output in self._outputs:
+            output.flush()
+        self.send(("dying", self.current, str(error).partition("\n")[0]))
+        os._exit(1)
 
     def _call(self, order: Order) -> Any:
         function = self._function(order.digest)
@@ -301,6 +318,12 @@ class Worker:
         if self.current in self._stops:
             self._armed = False
             raise Stopped
+
+
+def _peak_mib(status: str) -> int:
+    if status == "device memory":
+        return devices.empty_cache()
+    return limits.peak_mib() if status == "memory" else 0
 
 
 _NONE = object()

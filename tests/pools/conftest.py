@@ -23,6 +23,17 @@ def events():
 
 
 @pytest.fixture
+def gpus(monkeypatch):
+    """Have the machine seem to have these devices."""
+
+    def have(*found):
+        monkeypatch.setattr(named, "probe", lambda: list(found))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return have
+
+
+@pytest.fixture
 def make_pool():
     """Make pools."""
     made = []

@@ -12,6 +12,7 @@ from tasks import hold, nap_and_square, push, square
 
 from dspex.errors import WorkerMemoryError
 from dspex.events import SessionEnded, WorkerDied, WorkerRecycled
+from dspex.pools.gpus import Gpu
 
 TIMEOUT_S = 30
 
@@ -102,8 +103,9 @@ def test_a_busy_worker_is_left_alone(make_pool):
     assert pool.submit(os.getpid).result(TIMEOUT_S) == before
 
 
-def test_the_watchdog_is_there_where_the_system_sets_no_limit(make_pool):
+def test_the_watchdog_is_there_where_the_system_sets_no_limit(make_pool, gpus):
     """Where a worker cannot limit itself, one that holds too much is replaced, and the task told what it held."""
+    gpus(Gpu("GPU-a", "fake", 100, 100_000))
     pool = make_pool(workers=1, memory_mib=200, device="gpu", beat_s=0.05)
     before = pool.submit(os.getpid).result(TIMEOUT_S)
     with pytest.raises(WorkerMemoryError, match="may hold 200 MiB") as caught:

@@ -37,15 +37,17 @@ def test_the_general_pool_works():
     assert dx.pools.stats()["general"].done == 1
 
 
-def test_a_notice_says_what_was_scaled(caplog, monkeypatch):
+def test_a_notice_says_what_was_scaled(caplog, monkeypatch, gpus):
     """On a small machine the pools are smaller, and say so when they are first used."""
     monkeypatch.setattr(Machine, "here", classmethod(lambda cls: cls(cpus=2, memory_mib=6000)))
+    gpus()
     with caplog.at_level(logging.WARNING, logger="dspex.pools"):
         assert dx.pools.general.workers == 4
         assert (dx.pools.neural.workers, dx.pools.neural.spec.memory_mib) == (1, 6000)
     assert [record.getMessage() for record in caplog.records] == [
         "pool 'general': 4 workers instead of 8, as this machine has 2 processors and 6000 MiB of memory",
         "pool 'neural': 1 worker instead of 4 and 6000 MiB each instead of 8192, as this machine has 2 processors and 6000 MiB of memory",
+        "pool 'neural' works on processors: this machine has no GPU that can be used",
     ]
 
 

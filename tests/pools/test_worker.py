@@ -42,6 +42,7 @@ from dspex.errors import (
     WorkerMemoryError,
 )
 from dspex.pools import state
+from dspex.pools.gpus import Gpu
 from dspex.pools.output import sink
 
 TIMEOUT_S = 30
@@ -274,14 +275,15 @@ def test_numerical_libraries_use_one_thread(pool):
     assert pool.submit(environment, names).result(TIMEOUT_S) == ["1"] * 5
 
 
-def test_a_pool_sets_variables_and_hides_devices(make_pool):
+def test_a_pool_sets_variables_and_hides_devices(make_pool, gpus):
     """`threads`, `env` and `device` are seen by the workers."""
+    gpus(Gpu("GPU-a", "fake", 24_000, 20_000))
     pool = make_pool(workers=1, threads=2, env={"DSPEX_TEST": "here"}, device="gpu")
     names = ("OMP_NUM_THREADS", "DSPEX_TEST", "CUDA_VISIBLE_DEVICES")
     assert pool.submit(environment, names).result(TIMEOUT_S) == [
         "2",
         "here",
-        os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "GPU-a",
     ]
     assert make_pool(workers=1).submit(environment, names).result(TIMEOUT_S) == ["1", None, ""]
 

@@ -8,10 +8,12 @@ from typing import assert_type
 import pandas as pd
 
 import dspex as dx
+from dspex.neural.embedding import LocalEmbedder
 from dspex.optimizers.comparing import Difference
 from dspex.optimizers.continuous import Continuous
 from dspex.orchestrator.insights import Route
 from dspex.orchestrator.result import Result
+from dspex.pools.batching import Batched
 from dspex.pools.counters import PoolStats
 from dspex.pools.pool import Pool
 from dspex.pools.sessions import Session
@@ -133,10 +135,13 @@ assert_type(pool, Pool)
 assert_type(pool.submit(pow, 2, 3, session="s", timeout_s=5.0, deadline_s=9.0, priority=1), TaskFuture)
 assert_type(pool.session("t", list, affinity="strict_queue"), Session)
 assert_type(pool.stream(range, 3), Stream)
+assert_type(pool.batched(list, max_batch=64, session="s"), Batched)
 assert_type(pool.stats(), PoolStats)
 assert_type(dx.pools.stats(), dict[str, PoolStats])
 program = study.program
 bound = space.apply(program, space.default(), lm=dx.lm, examples=task.train)
+dx.configure(models=[dx.local_lm("model", temperature=0.7, max_tokens=99, replicas=2, dtype="bfloat16")])
+assert_type(dx.local_embedder("model", max_batch=8), LocalEmbedder)
 dx.Space.load(bound, "program.json").save("again.json")
 with space.applied(program, space.default()) as changed:
     changed(message="hello")
