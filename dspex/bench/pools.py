@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -237,8 +237,9 @@ def _print_chaos() -> None:
             while not over.wait(0.15):
                 pids = [each.pid for each in pool.stats().workers if each.state == "ready" and each.pid]
                 if pids:
-                    kills.append(rng.choice(pids))
-                    os.kill(kills[-1], signal.SIGKILL)
+                    with suppress(ProcessLookupError):  # it was replaced a moment ago
+                        os.kill(pid := rng.choice(pids), signal.SIGKILL)
+                        kills.append(pid)
 
         killer = threading.Thread(target=kill)
         killer.start()
