@@ -21,6 +21,7 @@ from dspex.native.signature import Signature, signature
 from dspex.optimizers import comparing, warm
 from dspex.optimizers.continuous import Continuous
 from dspex.optimizers.definition import define, name_of
+from dspex.optimizers.measure import InWorkers, here
 from dspex.optimizers.study import Study
 from dspex.orchestrator.analyze import title_of
 from dspex.orchestrator.engine import Orchestrator
@@ -335,6 +336,7 @@ class Runtime:
         holdout: Holdout | None = None,
         tags: Iterable[str] = (),
         warm_start: Study | str | None = None,
+        pool: str | None = None,
     ) -> Study:
         """Check everything, then begin a study in the background and return it."""
         program, title = self._student(task)
@@ -359,9 +361,12 @@ class Runtime:
             holdout=holdout,
             tags=tags,
         )
+        measure = here if pool is None else _in_workers(pool, definition)
         row = self._row(definition, resume=resume)
         known = self.store.scores(definition.name) if resume else ()
-        study = Study(definition, pool=self.pool, store=self.store, events=self.events, known=known)
+        study = Study(
+            definition, pool=self.pool, store=self.store, events=self.events, known=known, measure=measure
+        )
         if isinstance(space, Registry) and (definition.recipe is None or definition.varies):
             study.lease_of(space, on_conflict)
         self._enter(definition, row)
@@ -481,6 +486,18 @@ class Runtime:
 
 def _session(given: str | Session | None) -> Session | None:
     return named.session(given) if isinstance(given, str) else given
+
+
+def _in_workers(pool: str, definition: Definition) -> InWorkers:
+    """Have a study's examples measured in a pool's workers; says now what could not go there."""
+    if definition.recipe is not None:
+        raise DefinitionError(
+            f"{definition.optimizer} evaluates by itself, in threads of this process, got pool={pool!r}",
+            hint='leave pool out; or search with optimizer="beacon"',
+        )
+    measure = InWorkers(named.get(pool))
+    measure.check(definition.student, definition.metric)
+    return measure
 
 
 def _overridden(pin: Strategy | None, space: Registry | None) -> set[str]:

@@ -182,6 +182,7 @@ def optimize(
     holdout: Holdout | None = None,
     tags: Iterable[str] = (),
     warm_start: Study | str | None = None,
+    pool: str | None = None,
 ) -> Study:
     """Search for the best way to run a task, in the background.
 
@@ -233,6 +234,10 @@ def optimize(
         An earlier study, or its name. Its best configuration becomes this study's default: tried first, and
         what the result is compared with. Without a space its best program is begun with instead. Rows that
         both have in common are shared anyway.
+    pool
+        A pool of workers, such as ``general``, in whose processes examples are run and scored: for programs
+        and metrics that compute, or that may crash, which then costs their row alone. By default they run on
+        threads of this process, which is right for those that wait for models.
 
     Returns
     -------
@@ -244,6 +249,8 @@ def optimize(
         If anything about it is wrong; nothing has run then.
     LeaseError
         If `on_conflict` is ``abort`` and another study has a variable.
+    ShippingError
+        If the program or the metric cannot travel to the `pool`.
     """
     study = current().optimize(
         task,
@@ -261,6 +268,7 @@ def optimize(
         holdout=holdout,
         tags=tags,
         warm_start=warm_start,
+        pool=pool,
     )
     for watcher in _watchers:
         watcher(study)

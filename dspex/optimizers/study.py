@@ -16,6 +16,7 @@ from dspex.optimizers.compiling import Compiling
 from dspex.optimizers.coordinating import Coordinating
 from dspex.optimizers.experiment import Experiment
 from dspex.optimizers.ledger import Ledger
+from dspex.optimizers.measure import here
 from dspex.optimizers.searching import Searching
 from dspex.optimizers.trials import Trials, Workshop
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from dspex.optimizers.beacon import Recommendation
     from dspex.optimizers.definition import Definition
+    from dspex.optimizers.measure import Measure
     from dspex.pools import Pool
     from dspex.records import Candidate, Score, Stint, Trial, Usage
     from dspex.store import Store
@@ -50,6 +52,7 @@ class Study(Experiment):
         store: Store,
         events: EventBus,
         known: Iterable[Score] = (),
+        measure: Measure = here,
     ) -> None:
         self.name = definition.name
         self.definition = definition
@@ -62,7 +65,7 @@ class Study(Experiment):
         self._failure: Exception | None = None
         self._ledger = Ledger(self.name, store, definition.metric_key, known)
         self._trials = Trials(self.name, store, events)
-        shop = Workshop(definition, self._ledger, self._trials, pool, store, self._stop.is_set)
+        shop = Workshop(definition, self._ledger, self._trials, pool, store, self._stop.is_set, measure)
         self._shop = shop
         self._work = _work(shop, events)
         self._lease: Lease | None = None

@@ -13,22 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.errors import CancelledError, PoolError
 from dspex.events import PoolOverloaded
-from dspex.pools import limits, parcels
+from dspex.pools import admission, limits, parcels
 from dspex.pools.board import Board
 from dspex.pools.counters import Counters, PoolStats, WorkerStats
 from dspex.pools.crashes import Quarantine
 from dspex.pools.queue import TaskQueue
-from dspex.pools.refusals import (
-    busy,
-    closed,
-    device_full,
-    displaced,
-    late,
-    out_of_memory,
-    poisonous,
-    saturated,
-    stopped,
-)
+from dspex.pools.refusals import device_full, displaced, late, out_of_memory, stopped
 from dspex.pools.scaling import Scaling
 from dspex.pools.sessions import Sessions
 from dspex.pools.shipping import is_small, pack_function, unpack, unpack_error
@@ -82,11 +72,11 @@ class LocalEngine:
         self.board = Board.create(name, 2 * spec.workers)
         self.supervisor = Supervisor(self)
         self._given: deque[tuple[Slot, Task, Future[Any]]] = deque()
-        self._blocked = 0
+        self.blocked = 0
         """How many callers wait for the queue, or for the end."""
         self._seconds: dict[bytes, float] = {}
         self._environment: tuple[Any, str] = (None, "")
-        self._pid = os.getpid()
+        self.pid = os.getpid()
 
     def write(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -102,19 +92,9 @@ class LocalEngine:
     # ── taking tasks on ─────────────────────────────────────────────────────────────────────────
 
     def accept(self, task: Task) -> None:
-        """Take a task on.
-
-        Raises
-        ------
-        PoolSaturatedError
-            If too many tasks wait already.
-        PoisonTaskError
-            If its call has cost too many workers before.
-        WorkerBusyError, SessionLostError
-            If its session's worker cannot take it.
-        """
+        """Take a task on, or raise why not: see `admission`."""
         with self.lock:
-            self._admit(task)
+            admission.check(self, task)
             is_full = len(self.queue) >= self.spec.queue_limit and not task.is_exempt
             if not is_full:
                 self._take_on(task)
@@ -141,52 +121,10 @@ class LocalEngine:
         dropped = None
         with self.lock:
             if len(self.queue) >= self.spec.queue_limit:
-                dropped = self._make_room(task)
+                dropped = admission.make_room(self, task)
             self._take_on(task)
         if dropped is not None:
             self.fail(dropped, displaced(self.name, self.spec))
-
-    def _admit(self, task: Task) -> None:
-        if self.is_closed or os.getpid() != self._pid:
-            raise closed(self.name)
-        if self.quarantine and (condemned := self.quarantine.why(task)) is not None:
-            raise poisonous(*condemned)
-        session = task.session
-        if session is None:
-            return
-        if session.is_lost:
-            raise session.lost_error()
-        is_busy = session.pending or (session.slot is not None and session.slot.inflight)
-        if session.affinity == "strict_fail_fast" and is_busy:
-            raise busy(session)
-
-    def _make_room(self, task: Task) -> Task | None:
-        """Make room for one more, the way the pool was asked to; returns the task that gives way."""
-        overflow = self.spec.overflow
-        if overflow == "drop_oldest" and (oldest := self.queue.oldest()) is not None:
-            self.queue.discard(oldest)
-            self.counters.dropped += 1
-            return oldest
-        if overflow == "block" and self._wait_for_room(task):
-            return None
-        self.counters.rejected += 1
-        run_s = self.counters.mean_run_s()
-        raise saturated(self.name, self.spec, queued=len(self.queue), run_s=run_s)
-
-    def _wait_for_room(self, task: Task) -> bool:
-        patience_s = self.spec.queue_timeout_s
-        if task.deadline is not None:
-            patience_s = min(patience_s, task.deadline - time.monotonic())
-        self._blocked += 1
-        try:
-            has_room = self.changed.wait_for(
-                lambda: len(self.queue) < self.spec.queue_limit or self.is_closed, patience_s
-            )
-        finally:
-            self._blocked -= 1
-        if has_room:
-            self._admit(task)  # much may have happened meanwhile
-        return has_room
 
     def _any_open(self) -> bool:
         return any(slot.is_open for slot in self.slots)
@@ -204,7 +142,7 @@ class LocalEngine:
                     if task is not None:
                         self._give(self._preferred(task, slot), task)
                         moved = True
-        if self._blocked:
+        if self.blocked:
             self.changed.notify_all()
 
     def _preferred(self, task: Task, slot: Slot) -> Slot:
@@ -342,7 +280,7 @@ class LocalEngine:
             if task.session is not None:
                 task.session.pending -= 1
                 task.session.ended(seconds, failed=how not in {"done", "cancelled"})
-            if self._blocked:
+            if self.blocked:
                 self.changed.notify_all()
             return True
 
@@ -446,9 +384,9 @@ class LocalEngine:
                 self.fail(task, CancelledError("the pool was closed"))
         if wait:
             with self.lock:
-                self._blocked += 1
+                self.blocked += 1
                 self.changed.wait_for(self.counters.is_settled)
-                self._blocked -= 1
+                self.blocked -= 1
         self.supervisor.finish()
         with self.lock:
             left = [task for slot in self.slots for task, _ in slot.inflight] + list(self.queue)

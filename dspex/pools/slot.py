@@ -10,6 +10,7 @@ import signal
 import time
 from collections import deque
 from multiprocessing import Pipe
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dspex.pools import limits, worker
@@ -243,6 +244,14 @@ class Slot:
                 self.held_mib = limits.held_mib(self._psutil)
                 self.peak_mib = max(self.peak_mib, self.held_mib)
         return self.held_mib
+
+    def wants_processor(self) -> bool:
+        """Whether one of its threads computes, or waits for its turn to; False where the system does not say."""
+        for path in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError, IndexError):  # the thread may be gone
+                if path.read_bytes().rpartition(b")")[2].split()[0] == b"R":
+                    return True
+        return False
 
     def cpu_s(self) -> float:
         """Look up how much processor time it has used."""

@@ -13,6 +13,7 @@ from tasks import hold, nap_and_square, push, square
 from dspex.errors import WorkerMemoryError
 from dspex.events import SessionEnded, WorkerDied, WorkerRecycled
 from dspex.pools.gpus import Gpu
+from dspex.pools.slot import Slot
 
 TIMEOUT_S = 30
 
@@ -100,6 +101,16 @@ def test_a_busy_worker_is_left_alone(make_pool):
     n = 20_000_000
     while time.monotonic() - began < 1.5:  # long enough to miss many beats, whatever the machine
         assert pool.submit(sum, range(n)).result(TIMEOUT_S) == n * (n - 1) // 2
+    assert pool.submit(os.getpid).result(TIMEOUT_S) == before
+
+
+def test_a_worker_that_waits_for_the_processor_is_left_alone(make_pool, monkeypatch):
+    """A worker that wants to compute and gets no turn shows no life and uses nothing, and is not to blame."""
+    monkeypatch.setattr(Slot, "cpu_s", lambda slot: 0.0)
+    pool = make_pool(workers=1, beat_s=0.02, beats_missed=8)
+    before = pool.submit(os.getpid).result(TIMEOUT_S)
+    n = 20_000_000
+    assert pool.submit(sum, range(n)).result(TIMEOUT_S) == n * (n - 1) // 2
     assert pool.submit(os.getpid).result(TIMEOUT_S) == before
 
 

@@ -16,7 +16,13 @@ TIMEOUT_S = 60
 
 @pytest.fixture(autouse=True)
 def _closed():
+    """Forget what other tests and this one have used and defined."""
+    forget()
     yield
+    forget()
+
+
+def forget():
     named.close()
     for name in set(named._specs) - set(DEFAULTS):
         del named._specs[name]

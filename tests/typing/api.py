@@ -138,6 +138,11 @@ assert_type(pool.stream(range, 3), Stream)
 assert_type(pool.batched(list, max_batch=64, session="s"), Batched)
 assert_type(pool.stats(), PoolStats)
 assert_type(dx.pools.stats(), dict[str, PoolStats])
+ann = pool.session("ann", defaults={"model": "sandbox/large", "temperature": 0.2})
+assert_type(dx.execute(triage, message="It broke.", session=ann), Result)
+dx.optimize(triage, space=space, trainset=task.train, metric=task.metric, pool="general")
+with dx.pools.sharing():
+    pool.submit(len, [1])
 program = study.program
 bound = space.apply(program, space.default(), lm=dx.lm, examples=task.train)
 dx.configure(models=[dx.local_lm("model", temperature=0.7, max_tokens=99, replicas=2, dtype="bfloat16")])
