@@ -24,6 +24,7 @@
     │   │   ├── PoolSaturatedError     too many tasks wait already (retry_after_s)
     │   │   ├── WorkerBusyError        a session's worker is busy, and the session does not wait
     │   │   ├── SessionLostError       a session's worker is gone, and its state with it
+    │   │   ├── ClusterError           a dask cluster cannot be used
     │   │   ├── ShippingError          something cannot travel between processes
     │   │   └── RemoteError            stands for an exception that cannot
     │   └── StoreError             what happened could not be kept
@@ -256,6 +257,15 @@ class WorkerBusyError(PoolError):
 
 class SessionLostError(PoolError):
     """A session's worker is gone, and its state with it."""
+
+
+class ClusterError(PoolError):
+    """A dask cluster cannot be reached, or cannot be used."""
+
+    @classmethod
+    def of_all(cls, subject: str, failures: Sequence[str], *, hint: str | None = None) -> ClusterError:
+        """Report every failure at once, one a line."""
+        return cls("\n".join([subject, *(f"  - {failure}" for failure in failures)]), hint=hint)
 
 
 class ShippingError(PoolError):

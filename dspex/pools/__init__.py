@@ -11,8 +11,7 @@ from dspex.pools.base import Engine, Pool, make_pool
 from dspex.pools.named import close, define, get, names, stats, stop_owned, subscribe
 from dspex.pools.output import sink
 from dspex.pools.spec import PoolSpec
-from dspex.pools.task import correlation_id, owner
-from dspex.pools.worker import state
+from dspex.pools.task import correlation_id, owner, state
 
 __all__ = [
     "Engine",
