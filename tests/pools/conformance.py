@@ -250,10 +250,12 @@ class EngineConformance:
         """KeyboardInterrupt while waiting for a result stops that task."""
         gate = Gate(make(workers=1), tmp_path)
         (running,) = gate.fill()
-        waiting = threading.Condition.wait
+        waiting, caller = threading.Condition.wait, threading.get_ident()
 
         def interrupted(self, timeout=None):
-            raise KeyboardInterrupt
+            if threading.get_ident() == caller:
+                raise KeyboardInterrupt
+            return waiting(self, timeout)
 
         threading.Condition.wait = interrupted
         try:
