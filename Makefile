@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.made
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test lab bench docs lint picture clean
+.PHONY: demo test lab bench native docs lint picture clean
 
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -43,6 +43,10 @@ lab: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/dspex bench
 
+# The optional module in C, beside its source; DSPEX_PURE=1 leaves it aside, `make clean` removes it.
+native: $(STAMP)
+	$(BIN)/python hatch_build.py
+
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	$(BIN)/sphinx-build -W -b html docs build/docs
@@ -52,4 +56,5 @@ picture: $(STAMP)
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -f dspex/bridge/compiled/*.so dspex/bridge/compiled/*.pyd
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -27,6 +27,8 @@
     │   │   ├── ClusterError           a dask cluster cannot be used
     │   │   ├── ShippingError          something cannot travel between processes
     │   │   └── RemoteError            stands for an exception that cannot
+    │   ├── StaleVersionError      shared values have changed since they were read
+    │   ├── LeaseError             somebody else has the variable, or it was taken away
     │   └── StoreError             what happened could not be kept
     └── NotSupportedError          a fast way is not proven for this; the general way is taken
 """
@@ -38,7 +40,7 @@ import reprlib
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 class DspexError(Exception):
@@ -291,6 +293,26 @@ class RemoteError(PoolError):
         except Exception as failure:  # noqa: BLE001  # an exception's own __str__ may be broken
             text = f"(its text cannot be read: {failure!r})"
         return cls(f"{kind}: {text}", kind=kind, traceback=traceback)
+
+
+class StaleVersionError(ExecutionError):
+    """Shared values have changed since they were read; `version` and `configuration` are what they are now."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        version: int = 0,
+        configuration: Mapping[str, object] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.version = version
+        self.configuration = dict(configuration or {})
+
+
+class LeaseError(ExecutionError):
+    """A variable is leased by somebody else, or a lease is held no longer."""
 
 
 class StoreError(ExecutionError):

@@ -7,32 +7,63 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dspex.bench import definitions, native, overhead, pools, routing, scoring
-from dspex.errors import UnknownNameError
+from dspex.bench import (
+    apply,
+    definitions,
+    native,
+    optimizers,
+    overhead,
+    pools,
+    routing,
+    scoring,
+    spaces,
+    studies,
+)
+from dspex.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-BENCHMARKS: dict[str, Callable[[], None]] = {
+BENCHMARKS: dict[str, Callable[..., None]] = {
+    "apply": apply.run,
     "definitions": definitions.run,
     "native": native.run,
+    "optimizers": optimizers.run,
     "overhead": overhead.run,
     "pools": pools.run,
     "routing": routing.run,
     "scoring": scoring.run,
+    "spaces": spaces.run,
+    "studies": studies.run,
 }
 
 
-def run(names: Sequence[str]) -> None:
-    """Run the named benchmarks, or all of them, and print their figures."""
+def run(names: Sequence[str], **options: Any) -> None:
+    """Run the named benchmarks, or all of them, and print their figures.
+
+    Parameters
+    ----------
+    options
+        For ``optimizers``: ``seeds`` and ``matrix``.
+
+    Raises
+    ------
+    DataError
+        If there are options, and another benchmark than ``optimizers`` is named, or none.
+    """
     for name in names:
         if name not in BENCHMARKS:
             raise UnknownNameError.among("benchmark", name, BENCHMARKS)
+    if options and list(names) != ["optimizers"]:
+        raise DataError(
+            f"{', '.join(options)} can be set for the benchmark 'optimizers' alone",
+            hint="dspex bench optimizers",
+        )
     print(
         f"dspex {version('dspex')}, DSPy {version('dspy')}, Python {platform.python_version()}, {platform.machine()}"
     )
     for name in names or BENCHMARKS:
         print(f"\n── {name} ──")
-        BENCHMARKS[name]()
+        BENCHMARKS[name](**options)
