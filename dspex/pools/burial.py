@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from dspex.pools.task import Task
 
 
-
 class Undertaking(Protocol):
     """What an engine has to have for its tasks to be settled when a worker has died."""
 

@@ -179,9 +179,7 @@ def _connected(address: str, security: Any, patience_s: float) -> Client:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about versions, of which `check_versions` knows more
-            return Client(
-                address, security=security, timeout=patience_s, set_as_default=False, name="dspex"
-            )
+            return Client(address, security=security, timeout=patience_s, set_as_default=False, name="dspex")
     except (OSError, ValueError, TypeError) as error:
         raise ClusterError(
             f"the scheduler at {address} did not answer within {patience_s:g} s: {error}",

@@ -53,9 +53,7 @@ class DaskEngine(Desk):
     workers with a ``GPU`` resource. How workers begin, age and are replaced is the cluster's business.
     """
 
-    def __init__(
-        self, name: str, spec: PoolSpec, publish: Callable[[Event], None], cluster: Cluster
-    ) -> None:
+    def __init__(self, name: str, spec: PoolSpec, publish: Callable[[Event], None], cluster: Cluster) -> None:
         super().__init__(name, spec, publish)
         self.cluster = cluster
         self.quarantine = Quarantine(spec.poison_after)
@@ -90,7 +88,8 @@ class DaskEngine(Desk):
                 n_taken = sum(len(room.seats) for room in self.rooms.values())
                 n_free = min(seats, self.spec.workers - n_taken)
                 if home.address not in self.rooms and n_free > 0:
-                    self.rooms[home.address] = Room(self.name, home, n_free)
+                    room = self.rooms[home.address] = Room(self.name, home, n_free)
+                    self.cluster.soon(self._greet, room)
             self.seat()
         if notice is not None and notice != self._notice:
             _log.warning("pool %r: %s", self.name, notice)
@@ -486,7 +485,7 @@ class DaskEngine(Desk):
                 WorkerStats(
                     seat.name,
                     room.pid,
-                    "ready",
+                    "starting" if room.guest is None else "ready",
                     seat.tasks,
                     len(self.sessions.of(seat)),
                     now - seat.began_at,

@@ -101,6 +101,8 @@ class Switching(logging.Handler):
         running = self._current.get()
         if running is not None:
             Forwarding(lambda fields: running.send("log", fields)).emit(record)
-        elif logging.getLogger().handlers == [self] and logging.lastResort is not None:
-            if record.levelno >= logging.lastResort.level:
-                logging.lastResort.handle(record)
+            return
+        last = logging.lastResort
+        is_alone = logging.getLogger().handlers == [self]
+        if is_alone and last is not None and record.levelno >= last.level:
+            last.handle(record)

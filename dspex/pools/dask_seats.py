@@ -18,8 +18,33 @@ if TYPE_CHECKING:
     from dspex.pools.spec import PoolSpec
 
 _log = logging.getLogger("dspex.pools")
-_MACHINE = ("PATH", "HOME", "PWD", "OLDPWD", "SHELL", "USER", "LOGNAME", "HOSTNAME", "TMPDIR", "TEMP", "TMP", "_")
-_MACHINE_PREFIXES = ("LD_", "DYLD_", "PYTHON", "VIRTUAL_ENV", "CONDA", "DASK_", "CUDA_", "XDG_", "SLURM_", "KUBERNETES_", "LC_")
+_MACHINE = (
+    "PATH",
+    "HOME",
+    "PWD",
+    "OLDPWD",
+    "SHELL",
+    "USER",
+    "LOGNAME",
+    "HOSTNAME",
+    "TMPDIR",
+    "TEMP",
+    "TMP",
+    "_",
+)
+_MACHINE_PREFIXES = (
+    "LD_",
+    "DYLD_",
+    "PYTHON",
+    "VIRTUAL_ENV",
+    "CONDA",
+    "DASK_",
+    "CUDA_",
+    "XDG_",
+    "SLURM_",
+    "KUBERNETES_",
+    "LC_",
+)
 
 
 class DaskSeat(Seat):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dspex.pools import dask_output, limits
 from dspex.pools.shipping import Known, pack_error, pack_within, unpack
-from dspex.pools.task import correlation_id, notes
+from dspex.pools.task import correlation_id, is_inside, notes
 from dspex.pools.worker import Reply, Stopped
 
 if TYPE_CHECKING:
@@ -177,8 +177,9 @@ class Guest:
         if order.number in self._stops:
             running.stop()
         began = time.perf_counter()
-        tokens = (
+        tokens: tuple[tuple[ContextVar[Any], Any], ...] = (
             (current, current.set(running)),
+            (is_inside, is_inside.set(True)),
             (correlation_id, correlation_id.set(order.correlation)),
             (notes, notes.set(None if order.session is None else self._noted(order.session[0]))),
         )
@@ -189,7 +190,7 @@ class Guest:
         if os.getpid() != self._pid:
             os._exit(0)  # the task forked, and this is the copy: the answer is the original's to give
         for variable, token in tokens:
-            variable.reset(token)  # type: ignore[arg-type]  # each its own
+            variable.reset(token)
         for output in running.outputs.values():
             output.flush()
         del self._running[order.number]
@@ -313,5 +314,3 @@ def _held_mib() -> float:
     import psutil
 
     return limits.held_mib(psutil.Process())
-
-

@@ -144,7 +144,7 @@ def use(cluster: object | None) -> None:
     NotSupportedError, ClusterError, DefinitionError
         If it cannot be used; all stays as it was then.
     """
-    global _cluster  # noqa: PLW0603  # where the session's pools are
+    global _cluster  # where the session's pools are
     if cluster is None and _cluster is None:
         return
     found = None

@@ -15,7 +15,6 @@ from dspex.errors import (
     WorkerBusyError,
     WorkerMemoryError,
 )
-
 from dspex.pools.shipping import unpack_error
 
 if TYPE_CHECKING:

@@ -28,6 +28,9 @@ owner: ContextVar[str | None] = ContextVar("dspex_task_owner", default=None)
 notes: ContextVar[dict[Any, Any] | None] = ContextVar("dspex_session_notes", default=None)
 """What `state` returns to the running task."""
 
+is_inside: ContextVar[bool] = ContextVar("dspex_is_inside_worker", default=False)
+"""Whether a task of a cluster's worker runs here, where there must be no pools."""
+
 _numbers = itertools.count(1)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dspex.pools import limits
 from dspex.pools.board import Board
 from dspex.pools.shipping import Known, pack_error, pack_within, unpack
-from dspex.pools.task import correlation_id, notes
+from dspex.pools.task import correlation_id, is_inside, notes
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -319,7 +319,7 @@ def run(*order: Any) -> tuple[Any, ...]:
 
 def is_worker() -> bool:
     """Whether this process is a worker of a pool."""
-    return _worker is not None
+    return _worker is not None or is_inside.get()
 
 
 def _reseed() -> None:
