@@ -22,6 +22,7 @@
     │   │   ├── WorkerMemoryError      the task wanted more than its worker may hold
     │   │   ├── TaskTimeoutError       it waited or ran too long
     │   │   ├── PoolSaturatedError     too many tasks wait already (retry_after_s)
+    │   │   ├── PoolClosedError        it takes no more tasks
     │   │   ├── WorkerBusyError        a session's worker is busy, and the session does not wait
     │   │   ├── SessionLostError       a session's worker is gone, and its state with it
     │   │   ├── ClusterError           a dask cluster cannot be used
@@ -249,6 +250,10 @@ class PoolSaturatedError(PoolError):
     def __init__(self, message: str, *, retry_after_s: float | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+
+
+class PoolClosedError(PoolError, RuntimeError):
+    """A pool was closed and takes no more tasks; a `RuntimeError` too, as from any executor."""
 
 
 class WorkerBusyError(PoolError):

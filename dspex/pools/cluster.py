@@ -166,11 +166,15 @@ def _address_of(given: object) -> tuple[str, Any]:
     scheduler = getattr(given, "scheduler", None)
     address = getattr(given, "scheduler_address", None) or getattr(scheduler, "address", None)
     if not isinstance(address, str):
-        raise DefinitionError(
-            f"a cluster is an address or a dask.distributed Client, got {given!r}",
-            hint='dx.configure(cluster="tcp://scheduler:8786")',
-        )
+        raise _no_cluster(given)
     return address, getattr(given, "security", None)
+
+
+def _no_cluster(given: object) -> DefinitionError:
+    return DefinitionError(
+        f"a cluster is an address or a dask.distributed Client, got {given!r}",
+        hint='dx.configure(cluster="tcp://scheduler:8786")',
+    )
 
 
 def _connected(address: str, security: Any, patience_s: float) -> Client:
@@ -180,7 +184,9 @@ def _connected(address: str, security: Any, patience_s: float) -> Client:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about versions, of which `check_versions` knows more
             return Client(address, security=security, timeout=patience_s, set_as_default=False, name="dspex")
-    except (OSError, ValueError, TypeError) as error:
+    except ValueError as error:
+        raise _no_cluster(address) from error
+    except OSError as error:
         raise ClusterError(
             f"the scheduler at {address} did not answer within {patience_s:g} s: {error}",
             hint="is it running, and can this machine reach it? `dask scheduler` prints the address to use",

@@ -423,11 +423,12 @@ class DaskEngine(Desk):
             task.stop_reason = reason
             task.stop_at = time.monotonic() + self.spec.grace_s
             seat = self._tasks.get(task.number)
-            self.keep_time()
-            self.changed.notify_all()
         if seat is not None:
             address = seat.room.home.address
             self.cluster.note(address, dask_worker.tell, self._topic, "stop", task.number)
+        with self.lock:
+            self.keep_time()
+            self.changed.notify_all()
         self.publish(TaskStopped(self.name, task.number, reason, task.correlation))
 
     def end_late(self, task: Task) -> None:

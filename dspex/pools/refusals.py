@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dspex.errors import (
     CancelledError,
     PoisonTaskError,
+    PoolClosedError,
     PoolError,
     PoolSaturatedError,
     TaskTimeoutError,
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 _MORE_ROOM = 'raise queue_limit, or let callers wait: overflow="block"'
 
 
-def closed(pool: str) -> PoolError:
+def closed(pool: str) -> PoolClosedError:
     """Refuse a task after the end."""
-    return PoolError(f"the pool {pool!r} is closed", hint=f"dx.pools.get({pool!r}) begins anew")
+    return PoolClosedError(f"the pool {pool!r} is closed", hint=f"dx.pools.get({pool!r}) begins anew")
 
 
 def saturated(pool: str, spec: PoolSpec, *, queued: int, run_s: float) -> PoolSaturatedError:

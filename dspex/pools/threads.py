@@ -85,7 +85,7 @@ class ThreadEngine(Desk):
     def _next(self, seat: Seat) -> Task | None:
         with self.lock:
             while True:
-                task: Task | None = self.queue.take(seat)  # type: ignore[arg-type]  # a seat stands for a slot
+                task: Task | None = self.queue.take(seat)
                 if task is not None and task.future.begin():
                     break
                 if task is None and self.is_closed:
@@ -96,7 +96,7 @@ class ThreadEngine(Desk):
             task.started_at = time.monotonic()
             self.counters.waits_s.append(task.started_at - task.submitted_at)
             if task.session is not None:
-                task.session.began(seat)  # type: ignore[arg-type]  # as above
+                task.session.began(seat)
             self.changed.notify_all()
             return task
 
