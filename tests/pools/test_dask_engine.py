@@ -21,19 +21,28 @@ distributed = pytest.importorskip("distributed")
 @pytest.fixture(scope="module")
 def cluster():
     """Start a scheduler in this process, and two workers of their own on loopback."""
-    quick = {"distributed.worker.multiprocessing-method": "forkserver"}
+    quick = {
+        "distributed.worker.multiprocessing-method": "forkserver",
+        "distributed.deploy.lost-worker-timeout": "5s",
+    }
     with (
         dask.config.set(quick),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=30
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", silence_logs=50
         ) as cluster,
     ):
         yield cluster
 
 
+def whole(cluster):
+    """Have two workers: a nanny whose worker was killed while it began does not start another."""
+    cluster.scale(2)
+    return [each.status.name for each in cluster.scheduler.workers.values()] == ["running"] * 2
+
+
 @pytest.fixture(autouse=True)
 def on_cluster(cluster):
-    cluster.wait_for_workers(2, timeout=30)
+    until(lambda: whole(cluster), "the cluster")
     named.use(cluster)
     yield
     named.use(None)
