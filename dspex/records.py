@@ -297,7 +297,9 @@ class Execution:
     parent_id: str | None = None
     """The attempt that failed before this one, if it is a fallback."""
     configuration: Configuration = field(default_factory=dict)
-    """The registry's values that it ran with; empty without one."""
+    """The registry's values and the session's defaults that it ran with; empty without."""
+    session: str | None = None
+    """The session that it was executed for."""
 
 
 @dataclass(frozen=True, slots=True)

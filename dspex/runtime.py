@@ -21,6 +21,7 @@ from dspex.native.signature import Signature, signature
 from dspex.optimizers import comparing, warm
 from dspex.optimizers.continuous import Continuous
 from dspex.optimizers.definition import define, name_of
+from dspex.optimizers.measure import InWorkers, here
 from dspex.optimizers.study import Study
 from dspex.orchestrator.analyze import title_of
 from dspex.orchestrator.engine import Orchestrator
@@ -28,8 +29,8 @@ from dspex.orchestrator.insights import Route, route
 from dspex.orchestrator.model import BeliefModel
 from dspex.orchestrator.policy import EXPLORATION, objective_named
 from dspex.orchestrator.result import Result
-from dspex.orchestrator.ways import Ways, narrowed
-from dspex.pools import make_pool
+from dspex.orchestrator.ways import Ways, narrowed, with_defaults
+from dspex.pools import make_pool, named
 from dspex.records import Execution, Field, Objective, Outcome, Price, Strategy
 from dspex.store import Store, default_url
 from dspex.store.log import Cursor
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from dspex.optimizers.holdout import Holdout
     from dspex.optimizers.options import Beacon
     from dspex.optimizers.teleprompters import Teleprompter
+    from dspex.pools.sessions import Session
     from dspex.records import Configuration, Decision
     from dspex.variables.leases import OnConflict
     from dspex.variables.space import Space
@@ -175,12 +177,11 @@ class Runtime:
         pin: Strategy | None = None,
         explore: bool = True,
         space: Registry | None = None,
+        session: str | Session | None = None,
     ) -> Result:
         """Run a task the way that is believed to pay, and learn from it."""
-        ways = self._every_way(task)
-        ways.described.check_inputs(inputs)
-        if space is not None:
-            ways = self._narrowed(task, ways, space, Registry.use)
+        owner = _session(session)
+        ways = self._ways(task, inputs, pin=pin, owner=owner, space=space, read=Registry.use)
 
         def attempt(strategy: Strategy) -> Outcome:
             outcome = program_bridge.run(ways.program(strategy), inputs, ways.lm(strategy))[1]
@@ -198,6 +199,7 @@ class Runtime:
             explore=explore,
             configuration=ways.configuration,
             learn=None if space is None else partial(space.learn, objective=self.objective),
+            session=None if owner is None else owner.name,
         )
         return Result(done, on_rating=partial(self._rate, space))
 
@@ -209,17 +211,31 @@ class Runtime:
         pin: Strategy | None = None,
         explore: bool = True,
         space: Registry | None = None,
+        session: str | Session | None = None,
     ) -> Result:
         """Run a task on the pool, so that the event loop stays free."""
-        future = self.pool.submit(self.execute, task, inputs, pin=pin, explore=explore, space=space)
+        future = self.pool.submit(
+            self.execute, task, inputs, pin=pin, explore=explore, space=space, session=session
+        )
         return await asyncio.wrap_future(future)
 
-    def explain(self, task: Task, inputs: Mapping[str, Any], *, space: Registry | None = None) -> Decision:
+    def explain(
+        self,
+        task: Task,
+        inputs: Mapping[str, Any],
+        *,
+        space: Registry | None = None,
+        session: str | Session | None = None,
+    ) -> Decision:
         """Say how a task would be run and why, without running it."""
-        ways = self._every_way(task)
-        ways.described.check_inputs(inputs)
-        if space is not None:
-            ways = self._narrowed(task, ways, space, lambda registry: registry.configuration)
+        ways = self._ways(
+            task,
+            inputs,
+            pin=None,
+            owner=_session(session),
+            space=space,
+            read=lambda registry: registry.configuration,
+        )
         return self.orchestrator.explain(
             ways.described, inputs, ways.strategies, configuration=ways.configuration
         )
@@ -228,6 +244,27 @@ class Runtime:
         label = self.orchestrator.rate(execution_id, quality)
         if space is not None:
             space.learn(label, self.objective)
+
+    def _ways(
+        self,
+        task: Task,
+        inputs: Mapping[str, Any],
+        *,
+        pin: Strategy | None,
+        owner: Session | None,
+        space: Registry | None,
+        read: Callable[[Registry], Configuration],
+    ) -> Ways:
+        """Return the ways a task can be run after its session and its registry have had their say."""
+        ways = self._every_way(task)
+        ways.described.check_inputs(inputs)
+        if owner is not None:
+            owner.touch()
+            overridden = _overridden(pin, space)
+            defaults = {name: value for name, value in owner.defaults.items() if name not in overridden}
+            is_program = program_bridge.is_program(task)
+            ways = with_defaults(ways, defaults, is_program=is_program, lm=self.lm) if defaults else ways
+        return ways if space is None else self._narrowed(task, ways, space, read)
 
     def _every_way(self, task: Task) -> Ways:
         """Return what a task is, the ways it can be run, and the program and model for each way."""
@@ -238,6 +275,7 @@ class Runtime:
                 [Strategy(model, module) for model in self.models for module in self._modules],
                 program=lambda strategy: self._program(described, strategy.module),
                 lm=lambda strategy: self.lm(strategy.model),
+                make=lambda module: program_bridge.make(described.to_dspy(), module),
             )
         described = Signature.from_dspy(program_bridge.signature_of(task))
         kind, own = type(task).__name__, program_bridge.models_of(task)
@@ -248,12 +286,14 @@ class Runtime:
                 [Strategy(" + ".join(own), kind)],
                 program=lambda _: task,
                 lm=lambda _: self.lm(self.models[0]),
+                make=lambda _: task,
             )
         return Ways(
             described,
             [Strategy(model, kind) for model in self.models],
             program=lambda _: task,
             lm=lambda strategy: self.lm(strategy.model),
+            make=lambda _: task,
         )
 
     def _narrowed(
@@ -296,6 +336,7 @@ class Runtime:
         holdout: Holdout | None = None,
         tags: Iterable[str] = (),
         warm_start: Study | str | None = None,
+        pool: str | None = None,
     ) -> Study:
         """Check everything, then begin a study in the background and return it."""
         program, title = self._student(task)
@@ -320,9 +361,12 @@ class Runtime:
             holdout=holdout,
             tags=tags,
         )
+        measure = here if pool is None else _in_workers(pool, definition)
         row = self._row(definition, resume=resume)
         known = self.store.scores(definition.name) if resume else ()
-        study = Study(definition, pool=self.pool, store=self.store, events=self.events, known=known)
+        study = Study(
+            definition, pool=self.pool, store=self.store, events=self.events, known=known, measure=measure
+        )
         if isinstance(space, Registry) and definition.recipe is None:
             study.lease_of(space, on_conflict)
         self._enter(definition, row)
@@ -438,6 +482,30 @@ class Runtime:
             self.store.append(event.execution)
         elif isinstance(event, LabelGiven):
             self.store.append(event.label)
+
+
+def _session(given: str | Session | None) -> Session | None:
+    return named.session(given) if isinstance(given, str) else given
+
+
+def _in_workers(pool: str, definition: Definition) -> InWorkers:
+    """Have a study's examples measured in a pool's workers; says now what could not go there."""
+    if definition.recipe is not None:
+        raise DefinitionError(
+            f"{definition.optimizer} evaluates by itself, in threads of this process, got pool={pool!r}",
+            hint='leave pool out; or search with optimizer="beacon"',
+        )
+    measure = InWorkers(named.get(pool))
+    measure.check(definition.student, definition.metric)
+    return measure
+
+
+def _overridden(pin: Strategy | None, space: Registry | None) -> set[str]:
+    """Name what is said more particularly than by a session."""
+    names = set() if pin is None else {"model", "module"}
+    if isinstance(space, Registry):
+        names |= {*space.space, *space.space.composites, *space.space.frozen}
+    return names
 
 
 def _dearness(model: str) -> float:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dspex.optimizers.teleprompters import Teleprompter
     from dspex.orchestrator.insights import Route
     from dspex.orchestrator.result import Result
+    from dspex.pools.sessions import Session
     from dspex.records import Decision, Strategy
     from dspex.runtime import Task
     from dspex.variables.leases import OnConflict
@@ -104,6 +105,7 @@ def execute(
     pin: Strategy | None = None,
     explore: bool = True,
     space: Registry | None = None,
+    session: str | Session | None = None,
     **fields: Any,
 ) -> Result:
     """Run a task the way that is believed to pay, and learn from how it went.
@@ -122,6 +124,9 @@ def execute(
     space
         A registry, whose values of now it runs with: `model` and `module` pin those parts of the strategy,
         the others are set on the program. How it goes teaches the registry's online variables.
+    session
+        A session of a pool, or its name: its `defaults` hold unless `pin` or `space` say otherwise, under the
+        same names as a registry's values. ``history()`` says whose an execution was.
 
     Returns
     -------
@@ -140,7 +145,8 @@ def execute(
     >>> list(execute("question -> answer: float", question="Tom has 3 apples and buys 4 more. How many?"))
     ['answer']
     """
-    return current().execute(task, {**(inputs or {}), **fields}, pin=pin, explore=explore, space=space)
+    given = {**(inputs or {}), **fields}
+    return current().execute(task, given, pin=pin, explore=explore, space=space, session=session)
 
 
 async def aexecute(
@@ -151,18 +157,25 @@ async def aexecute(
     pin: Strategy | None = None,
     explore: bool = True,
     space: Registry | None = None,
+    session: str | Session | None = None,
     **fields: Any,
 ) -> Result:
     """Do what `execute` does without blocking the event loop."""
     given = {**(inputs or {}), **fields}
-    return await current().aexecute(task, given, pin=pin, explore=explore, space=space)
+    return await current().aexecute(task, given, pin=pin, explore=explore, space=space, session=session)
 
 
 def explain(
-    task: Task, /, inputs: Mapping[str, Any] | None = None, *, space: Registry | None = None, **fields: Any
+    task: Task,
+    /,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    space: Registry | None = None,
+    session: str | Session | None = None,
+    **fields: Any,
 ) -> Decision:
-    """Say how a task would be run and why, without running it; `space` as in `execute`."""
-    return current().explain(task, {**(inputs or {}), **fields}, space=space)
+    """Say how a task would be run and why, without running it; `space` and `session` as in `execute`."""
+    return current().explain(task, {**(inputs or {}), **fields}, space=space, session=session)
 
 
 def optimize(
@@ -182,6 +195,7 @@ def optimize(
     holdout: Holdout | None = None,
     tags: Iterable[str] = (),
     warm_start: Study | str | None = None,
+    pool: str | None = None,
 ) -> Study:
     """Search for the best way to run a task, in the background.
 
@@ -231,6 +245,10 @@ def optimize(
         An earlier study, or its name. Its best configuration becomes this study's default: tried first, and
         what the result is compared with. Without a space its best program is begun with instead. Rows that
         both have in common are shared anyway.
+    pool
+        A pool of workers, such as ``general``, in whose processes examples are run and scored: for programs
+        and metrics that compute, or that may crash, which then costs their row alone. By default they run on
+        threads of this process, which is right for those that wait for models.
 
     Returns
     -------
@@ -242,6 +260,8 @@ def optimize(
         If anything about it is wrong; nothing has run then.
     LeaseError
         If `on_conflict` is ``abort`` and another study has a variable.
+    ShippingError
+        If the program or the metric cannot travel to the `pool`.
     """
     study = current().optimize(
         task,
@@ -259,6 +279,7 @@ def optimize(
         holdout=holdout,
         tags=tags,
         warm_start=warm_start,
+        pool=pool,
     )
     for watcher in _watchers:
         watcher(study)

@@ -15,10 +15,18 @@ import pytest
 import dspex as dx
 from dspex import session
 from dspex.errors import DefinitionError, ExhaustedError, UnknownNameError
+from dspex.pools import named
 
 TRIAGE = dx.sandbox.task("triage")
 SIGNATURE = dx.signature(TRIAGE.signature, TRIAGE.instructions, name="Triage")
 MESSAGE = TRIAGE.dev[0].message
+
+
+@pytest.fixture
+def users():
+    yield dx.pools.define("users", dx.pools.PoolSpec(workers=1, profile="thread"))
+    dx.pools.close("users")
+    del named._specs["users"]
 
 
 @pytest.mark.usefixtures("runtime")
@@ -64,6 +72,71 @@ class TestExecute:
         result = dx.execute(SIGNATURE, message=MESSAGE, pin=strategy)
         assert result.decision.strategy == strategy
         assert result.reasoning
+
+    def test_a_sessions_defaults_hold(self, users):
+        """A session's owner gets the model, module and temperature they want, and the history says who it was."""
+        ann = users.session(
+            "ann", defaults={"model": "sandbox/large", "module": "ChainOfThought", "temperature": 0.5}
+        )
+        result = dx.execute(SIGNATURE, message=MESSAGE, session=ann)
+        assert result.decision.strategy == dx.Strategy("sandbox/large", "ChainOfThought")
+        assert result.decision.configuration == {
+            "model": "sandbox/large",
+            "module": "ChainOfThought",
+            "temperature": 0.5,
+        }
+        assert "session ann" in repr(result)
+        asyncio.run(dx.aexecute(SIGNATURE, message=MESSAGE, session="ann"))
+        dx.execute(SIGNATURE, message=MESSAGE)
+        assert list(dx.history()["session"].fillna("")) == ["", "ann", "ann"]
+        assert dx.explain(SIGNATURE, message=MESSAGE, session="ann").strategy.model == "sandbox/large"
+
+    def test_a_sessions_defaults_may_change(self, users):
+        """What a user wants is read at each call; a session that is used does not expire."""
+        ann = users.session("ann", defaults={"model": "sandbox/large"})
+        ann.used_at -= 1000
+        ann.defaults["model"] = "sandbox/small"
+        assert dx.execute(SIGNATURE, message=MESSAGE, session=ann).decision.strategy.model == "sandbox/small"
+        assert ann.stats.idle_s < 1000
+
+    def test_what_a_call_says_overrides_its_session(self, users):
+        """A pin and a registry's values win; what they say nothing of is the session's."""
+        ann = users.session(
+            "ann", defaults={"model": "sandbox/large", "module": "ChainOfThought", "temperature": 0.5}
+        )
+        pin = dx.Strategy("sandbox/small", "Predict")
+        pinned = dx.execute(SIGNATURE, message=MESSAGE, session=ann, pin=pin).decision
+        assert (pinned.strategy, pinned.configuration) == (pin, {"temperature": 0.5})
+        registry = dx.Registry(
+            dx.Space(module=dx.Module(["Predict"]), temperature=dx.Float(0.0, 0.2, default=0.1))
+        )
+        for program in (SIGNATURE, dspy.Predict(SIGNATURE.to_dspy())):
+            both = dx.execute(program, message=MESSAGE, session=ann, space=registry).decision
+            assert both.strategy == dx.Strategy("sandbox/large", "Predict")
+            assert both.configuration == {"model": "sandbox/large", "module": "Predict", "temperature": 0.1}
+
+    def test_a_sessions_defaults_stay_with_a_module_of_the_registry(self, users):
+        """The program that a registry's module makes has the session's settings too."""
+        seen = []
+
+        class Watching(dspy.Predict):
+            def forward(self, **kwargs):
+                seen.append(kwargs["config"])
+                return super().forward(**kwargs)
+
+        ann = users.session("ann", defaults={"temperature": 0.5})
+        registry = dx.Registry(dx.Space(module=dx.Module({"Watching": Watching})))
+        dx.execute(SIGNATURE, message=MESSAGE, session=ann, space=registry)
+        assert seen == [{"temperature": 0.5}]
+
+    def test_a_session_that_does_not_fit_says_so(self, users):
+        """Names that no program has, models and sessions that do not exist, are refused before anything runs."""
+        users.session("ann", defaults={"temprature": 1.0})
+        with pytest.raises(DefinitionError, match="temperature"):
+            dx.execute(SIGNATURE, message=MESSAGE, session="ann")
+        with pytest.raises(UnknownNameError, match="did you mean 'ann'"):
+            dx.execute(SIGNATURE, message=MESSAGE, session="anne")
+        assert dx.history().empty
 
     def test_a_metric_scores_a_result_as_it_scores_a_prediction(self):
         """What an optimizer is given rates a live answer too."""

@@ -35,6 +35,7 @@ _CHAOS = 2000
 _KILLS = 30
 _RECOVERIES = 9
 _LAYERS = 2
+_ARRAY_MB = 32
 _JOBLIB = {"joblib on loky, batched by itself": "loky", "joblib on a dspex pool, batched by itself": "dspex"}
 _TASK = {"question": "Tom has 3 apples and buys 4 more.", "temperature": 0.7, "n": 12, "tags": ["a", "b"]}
 
@@ -50,6 +51,8 @@ def run() -> None:
     _print_start()
     _print_orphans()
     print_rows(_sessions(), "ms")
+    print_rows(_arrays(), "ms")
+    print_rows(_bulkheads(), "us")
 
 
 @contextmanager
@@ -393,3 +396,60 @@ def _timed_ms(call: Callable[[], Any]) -> float:
     began = time.perf_counter()
     call()
     return 1e3 * (time.perf_counter() - began)
+
+
+# ── arrays, and the neighbour that hangs ────────────────────────────────────────────────────────
+
+
+@_by_value
+def _first(array: Any) -> float:
+    return float(array[0])
+
+
+@_by_value
+def _ones(n: int) -> Any:
+    import numpy as np
+
+    return np.ones(n)
+
+
+def _arrays() -> dict[str, float]:
+    """Measure an array's way to a worker, and the way back; the executors take turns."""
+    import numpy as np
+    from loky import ProcessPoolExecutor
+
+    from dspex.pools import sharing
+
+    n = _ARRAY_MB << 17
+    array, rows = np.ones(n), {}
+    with _pool(workers=1, preload=("numpy",)) as ours, ProcessPoolExecutor(1) as loky, sharing():
+        for what, function, given in (
+            (f"{_ARRAY_MB} MB to a worker", _first, array),
+            ("… and back", _ones, n),
+        ):
+            for name, executor in (("raw loky", loky), ("dspex pool", ours)):
+                times = [_elapsed_ms(executor, function, given) for _ in range(_ROUNDS)]
+                rows[f"{what}, first: {name}"] = times[0]
+                rows[f"{what}, again, median: {name}"] = median(times[1:])
+    return rows
+
+
+def _elapsed_ms(executor: Any, function: Callable[..., Any], given: Any) -> float:
+    began = time.perf_counter()
+    executor.submit(function, given).result()
+    return 1e3 * (time.perf_counter() - began)
+
+
+def _bulkheads() -> dict[str, float]:
+    """Measure one pool's tasks while another's workers hang and its queue is full."""
+    rows = {}
+    with _pool(workers=2) as well, _pool(workers=2, queue_limit=100) as sick:
+        for where in ("alone", "beside a pool that hangs"):
+            if where != "alone":
+                for each in sick.stats().workers:
+                    os.kill(each.pid or 0, signal.SIGSTOP)
+                for _ in range(100):
+                    sick.submit(dict, _TASK)
+            times = sorted(_call_us(well) for _ in range(_CALLS))
+            rows[f"one task, 95th of 100: {where}"] = times[int(0.95 * len(times))]
+    return rows

@@ -25,6 +25,11 @@ def declare(model: str, price: Price) -> None:
     _declared[model] = price
 
 
+def declared() -> dict[str, Price]:
+    """Return the prices that are known so far, to declare them in another process."""
+    return dict(_declared)
+
+
 def price_of(model: str) -> Price:
     """Look up a model's price. One that nobody knows counts as free, and the log says so once."""
     known = _declared.get(model)

@@ -21,6 +21,7 @@ from dspex.records import Outcome, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 MODEL_FAILURES: tuple[type[Exception], ...] = (dspy.LMError, AdapterParseError, ProviderError)
 """What goes wrong on the model's side: no answer, or one that cannot be read."""
@@ -152,6 +153,16 @@ def run(
             trace = "".join(traceback.format_exception(error))
             return None, Outcome(None, meter.usage, _described(error), trace)
         return prediction, Outcome(_fields(prediction), meter.usage)
+
+
+def adapter_in_force() -> dspy.Adapter | None:
+    """Return the adapter that was set with `dspy.configure` or `dspy.context`, if one was."""
+    return dspy.settings.adapter
+
+
+def adapted(adapter: dspy.Adapter | None) -> AbstractContextManager[None]:
+    """Run what is within with an adapter, as `adapter_in_force` gave it."""
+    return dspy.context(adapter=adapter)  # type: ignore[no-any-return]  # dspy is untyped
 
 
 def score(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dspex.bridge import examples as examples_bridge
 from dspex.bridge import identity
-from dspex.bridge import program as program_bridge
 from dspex.bridge.observe import Stopped
 from dspex.errors import CancelledError
+from dspex.optimizers.measure import here
 from dspex.records import Score, ScoreKey, Usage
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import dspy
 
     from dspex.optimizers.ledger import Ledger
+    from dspex.optimizers.measure import Measure
     from dspex.pools import Pool
 
 _POLL_S = 0.05
@@ -71,6 +72,8 @@ class Evaluator:
         Called with each new row.
     timeout_s
         How long one example may take; one that takes longer scores 0, and the others go on.
+    measure
+        Where a program runs on an example: by default on the pool's thread.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Evaluator:
         stopped: Callable[[], bool],
         announce: Callable[[Score], None],
         timeout_s: float | None = None,
+        measure: Measure = here,
     ) -> None:
         self._metric = metric
         self._ledger = ledger
@@ -89,6 +93,7 @@ class Evaluator:
         self._stopped = stopped
         self._announce = announce
         self._timeout_s = timeout_s
+        self._measure = measure
 
     def evaluate(
         self, program: dspy.Module, lm: dspy.BaseLM, configuration_key: str, examples: Sequence[dspy.Example]
@@ -202,17 +207,11 @@ class Evaluator:
     def _score(
         self, job: _Job, example_key: str, example: dspy.Example, stopped: Callable[[], bool]
     ) -> Score:
-        inputs = examples_bridge.inputs_of(example)
-        prediction, outcome = program_bridge.run(
-            job.program, inputs, job.lm, failures=(Exception,), stop=stopped
-        )
-        if prediction is None:
-            return self._row(job, example_key, error=outcome.traceback, usage=outcome.usage)
-        verdict, judging = program_bridge.judged(self._metric, example, prediction, job.lm, stop=stopped)
+        found = self._measure(job.program, job.lm, self._metric, example, stopped)
         return replace(
-            self._row(job, example_key, error=verdict.error, usage=outcome.usage + judging),
-            score=verdict.score,
-            feedback=verdict.feedback,
+            self._row(job, example_key, error=found.error, usage=found.usage),
+            score=found.score,
+            feedback=found.feedback,
         )
 
     def _row(self, job: _Job, example_key: str, *, error: str | None, usage: Usage) -> Score:

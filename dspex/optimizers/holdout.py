@@ -71,6 +71,7 @@ def score(shop: Workshop, programs: Iterable[Runnable]) -> None:
         stopped=shop.stopped,
         announce=lambda _: None,  # it belongs to no trial
         timeout_s=what.timeout_s,
+        measure=shop.measure,
     )
     for each in programs:
         evaluator.evaluate(each.program, each.lm, each.configuration_key, what.holdout)

@@ -15,6 +15,7 @@ from dspex.optimizers import holdout
 from dspex.optimizers.compiling import Compiling
 from dspex.optimizers.experiment import Experiment
 from dspex.optimizers.ledger import Ledger
+from dspex.optimizers.measure import here
 from dspex.optimizers.searching import Searching
 from dspex.optimizers.trials import Trials, Workshop
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from dspex.optimizers.beacon import Recommendation
     from dspex.optimizers.definition import Definition
+    from dspex.optimizers.measure import Measure
     from dspex.pools import Pool
     from dspex.records import Candidate, Score, Trial, Usage
     from dspex.store import Store
@@ -46,6 +48,7 @@ class Study(Experiment):
         store: Store,
         events: EventBus,
         known: Iterable[Score] = (),
+        measure: Measure = here,
     ) -> None:
         self.name = definition.name
         self.definition = definition
@@ -58,7 +61,7 @@ class Study(Experiment):
         self._failure: Exception | None = None
         self._ledger = Ledger(self.name, store, definition.metric_key, known)
         self._trials = Trials(self.name, store, events)
-        shop = Workshop(definition, self._ledger, self._trials, pool, store, self._stop.is_set)
+        shop = Workshop(definition, self._ledger, self._trials, pool, store, self._stop.is_set, measure)
         self._shop = shop
         self._work = Searching(shop) if definition.recipe is None else Compiling(shop)
         self._lease: Lease | None = None

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from dspex.events import EventBus, ExampleScored, TrialFinished, TrialStarted
 from dspex.optimizers.evaluate import Evaluator
+from dspex.optimizers.measure import here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dspex.optimizers.definition import Definition
     from dspex.optimizers.ledger import Ledger
+    from dspex.optimizers.measure import Measure
     from dspex.pools import Pool
     from dspex.records import Configuration, Score, Trial, TrialPhase
     from dspex.store import Store
@@ -95,6 +97,8 @@ class Workshop:
     store: Store
     stopped: Callable[[], bool]
     """Whether the user has cancelled."""
+    measure: Measure = here
+    """Where a program runs on an example."""
 
     def evaluator(self, number: int) -> Evaluator:
         """Return what evaluates the programs of one trial."""
@@ -112,4 +116,5 @@ class Workshop:
             stopped=self.stopped,
             announce=announce,
             timeout_s=self.definition.timeout_s,
+            measure=self.measure,
         )

@@ -109,10 +109,12 @@ class Orchestrator:
         explore: bool = True,
         configuration: Configuration | None = None,
         learn: Callable[[Execution], None] | None = None,
+        session: str | None = None,
     ) -> Orchestrated:
         """Run a task: analyze → select → distribute → monitor → adapt → fall back.
 
-        `configuration` is what `attempt` runs with, for the log; `learn` is given each attempt's record too.
+        `configuration` is what `attempt` runs with and `session` whom it is for, for the log; `learn` is given each
+        attempt's record too.
 
         Raises
         ------
@@ -127,12 +129,13 @@ class Orchestrator:
             decision = self.decide(asked, strategies, pin=pin, explore=explore, configuration=configuration)
             note(decision.reason)
         with steps("distribute") as note:
-            note(f"pool {pool}, {decision.strategy}{_values(decision.configuration)}")
+            whose = "" if session is None else f", session {session}"
+            note(f"pool {pool}{whose}, {decision.strategy}{_values(decision.configuration)}")
         with steps("monitor") as note:
             outcome = attempt(decision.strategy)
             note(_summary(outcome))
         with steps("adapt") as note:
-            execution = self._record(asked, decision, outcome, parent=None, learn=learn)
+            execution = self._record(asked, decision, outcome, None, learn, session)
             note(f"learned from execution {self.beliefs.n_observations}")
         usage = outcome.usage
         with steps("fall_back") as note:
@@ -143,7 +146,7 @@ class Orchestrator:
                 for following in self._fallbacks(asked, strategies, decision, pin):
                     outcome = attempt(following.strategy)
                     usage += outcome.usage
-                    execution = self._record(asked, following, outcome, parent=execution.id, learn=learn)
+                    execution = self._record(asked, following, outcome, execution.id, learn, session)
                     if outcome.ok:
                         decision = following
                         break
@@ -266,6 +269,7 @@ class Orchestrator:
         outcome: Outcome,
         parent: str | None,
         learn: Callable[[Execution], None] | None,
+        session: str | None,
     ) -> Execution:
         role: Role = decision.role
         execution = Execution(
@@ -282,6 +286,7 @@ class Orchestrator:
             error=outcome.error,
             parent_id=parent,
             configuration=decision.configuration,
+            session=session,
         )
         with self._lock:
             self._fold(execution)

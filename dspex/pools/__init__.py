@@ -10,6 +10,7 @@ from typing import Any
 from dspex.pools.base import Engine, Pool, make_pool
 from dspex.pools.named import close, define, get, names, stats, stop_owned, subscribe
 from dspex.pools.output import sink
+from dspex.pools.parcels import sharing
 from dspex.pools.spec import PoolSpec
 from dspex.pools.task import correlation_id, owner, state
 
@@ -24,6 +25,7 @@ __all__ = [
     "make_pool",
     "names",
     "owner",
+    "sharing",
     "sink",
     "state",
     "stats",

@@ -105,5 +105,6 @@ def _why_not(kind: str) -> str | None:
         return None
     return (
         'executions and studies run on threads of this process (pool="inline"), as they wait for models; '
-        f"dx.pools.{kind}.submit(function, ...) runs functions of your own"
+        f"dx.pools.{kind}.submit(function, ...) runs functions of your own, and dx.optimize(..., pool={kind!r}) "
+        "scores a study's examples in worker processes"
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dspex.errors import WorkerCrashedError
 from dspex.events import SessionEnded, TaskRetried, WorkerDied, WorkerRecycled
+from dspex.pools import parcels
 from dspex.pools.crashes import Death, classify
 from dspex.pools.refusals import out_of_memory, poisonous, stopped
 
@@ -66,6 +67,7 @@ def bury(engine: LocalEngine, slot: Slot) -> Death:
         finish()
     begun = engine.board.read(slot.record).task
     death = _death(slot, slot.close())
+    parcels.sweep_after(parcels.results_of(engine.board.path, slot.pid or 0))
     with engine.lock:
         engine.slots.remove(slot)
         tasks = [task for task, _ in slot.inflight]

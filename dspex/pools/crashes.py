@@ -6,6 +6,7 @@ import signal
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
+from dspex.pools.parcels import Parcel
 from dspex.pools.shipping import digest_of
 
 if TYPE_CHECKING:
@@ -97,4 +98,5 @@ class Quarantine:
         return self._deaths[key] if key in self._condemned else None
 
     def _key(self, task: Task) -> bytes:
-        return task.function.digest + digest_of(task.arguments)
+        given = task.arguments
+        return task.function.digest + (given.digest if isinstance(given, Parcel) else digest_of(given))

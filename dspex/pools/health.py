@@ -87,9 +87,8 @@ class Health:
         return None if self._keeps_irreplaceable(slot) else reason
 
     def _is_spare(self, slot: Slot, now: float) -> bool:
-        idle_stop_s = self._spec.idle_stop_s
-        is_idle = not slot.inflight and not slot.sessions and self._engine.wanted > self._spec.min_workers
-        return idle_stop_s is not None and is_idle and now - slot.idle_since > idle_stop_s
+        is_idle = not slot.inflight and not slot.sessions
+        return is_idle and self._engine.scaling.is_spare(idle_since=slot.idle_since, now=now)
 
     def _keeps_irreplaceable(self, slot: Slot) -> bool:
         return any(each.on_loss == "fail" for each in self._engine.sessions.of(slot))
@@ -100,9 +99,12 @@ class Health:
         with engine.lock:
             if slot.due is not None:
                 return
-            slot.due = reason
             if reason == "idle":
-                engine.wanted = max(self._spec.min_workers, engine.wanted - 1)
+                if slot.inflight or not engine.scaling.shrink(
+                    idle_since=slot.idle_since, now=time.monotonic()
+                ):
+                    return
                 slot.state = "draining"
+            slot.due = reason
         if reason != "idle" and not self._nursery.spawn(replaces=slot):
             slot.due = None

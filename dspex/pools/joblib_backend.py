@@ -21,6 +21,7 @@ from joblib._parallel_backends import (
 
 from dspex.errors import DefinitionError
 from dspex.pools import named
+from dspex.pools.parcels import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,7 @@ class DspexBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         super().__init__(**options)
         self.pool = pool
         self._futures: set[TaskFuture] = set()
+        self._shelf = Shelf()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Say how many batches run at once: no more than the pool has workers."""
@@ -64,7 +66,8 @@ class DspexBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> TaskFuture:
         """Give a batch to the pool; joblib itself sees to it that they are not too many."""
-        future: TaskFuture = named.get(self.pool).submit_exempt(func)
+        with self._shelf.open():
+            future: TaskFuture = named.get(self.pool).submit_exempt(_run, func)
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
         if callback is not None:
@@ -84,9 +87,17 @@ class DspexBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         for future in list(self._futures):
             future.stop()
 
+    def stop_call(self) -> None:
+        """Forget which arrays are shared: until the next call they may be changed."""
+        self._shelf.clear()
+
     def terminate(self) -> None:
         """Forget how long batches took."""
         self.reset_batch_stats()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_futures": set(), "parallel": None}
+        return {**self.__dict__, "_futures": set(), "parallel": None, "_shelf": Shelf()}
+
+
+def _run(batch: Callable[[], Any]) -> Any:
+    return batch()

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.errors import CancelledError, PoolError
 from dspex.events import PoolOverloaded
-from dspex.pools import limits
+from dspex.pools import admission, limits, parcels
 from dspex.pools.board import Board
 from dspex.pools.counters import Counters, PoolStats, WorkerStats
 from dspex.pools.crashes import Quarantine
 from dspex.pools.queue import TaskQueue
-from dspex.pools.refusals import busy, closed, displaced, failure, late, poisonous, saturated, unreadable
+from dspex.pools.refusals import displaced, failure, late, unreadable
+from dspex.pools.scaling import Scaling
 from dspex.pools.sessions import Sessions
-from dspex.pools.shipping import is_small, unpack
+from dspex.pools.shipping import is_small, pack_function, unpack
 from dspex.pools.supervise import Supervisor
-from dspex.pools.task import packed_call
 from dspex.pools.worker import Reply
 
 if TYPE_CHECKING:
@@ -58,23 +58,24 @@ class LocalEngine:
         self.quarantine = Quarantine(spec.poison_after)
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
-        self.wanted = spec.min_workers
+        self.scaling = Scaling(spec)
         self.broken: str | None = None
         self.is_closed = False
         self.board = Board.create(name, 2 * spec.workers)
         self.supervisor = Supervisor(self)
         self._given: deque[tuple[Slot, Task, Future[Any]]] = deque()
-        self._blocked = 0
+        self.blocked = 0
         """How many callers wait for the queue, or for the end."""
         self._seconds: dict[bytes, float] = {}
         self._environment: tuple[Any, str] = (None, "")
-        self._pid = os.getpid()
+        self.pid = os.getpid()
 
     def write(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Any]:
         """Write a call down for another process."""
-        return packed_call(function, args, kwargs)
+        packed = pack_function(function)
+        return packed, parcels.wrap("an argument", (args, kwargs), self.board.path)
 
     def read(self, chunk: Any) -> Any:
         """Read a chunk of a stream."""
@@ -83,19 +84,9 @@ class LocalEngine:
     # ── taking tasks on ─────────────────────────────────────────────────────────────────────────
 
     def accept(self, task: Task) -> None:
-        """Take a task on.
-
-        Raises
-        ------
-        PoolSaturatedError
-            If too many tasks wait already.
-        PoisonTaskError
-            If its call has cost too many workers before.
-        WorkerBusyError, SessionLostError
-            If its session's worker cannot take it.
-        """
+        """Take a task on, or raise why not: see `admission`."""
         with self.lock:
-            self._admit(task)
+            admission.check(self, task)
             is_full = len(self.queue) >= self.spec.queue_limit and not task.is_exempt
             if not is_full:
                 self._take_on(task)
@@ -122,52 +113,10 @@ class LocalEngine:
         dropped = None
         with self.lock:
             if len(self.queue) >= self.spec.queue_limit:
-                dropped = self._make_room(task)
+                dropped = admission.make_room(self, task)
             self._take_on(task)
         if dropped is not None:
             self.fail(dropped, displaced(self.name, self.spec))
-
-    def _admit(self, task: Task) -> None:
-        if self.is_closed or os.getpid() != self._pid:
-            raise closed(self.name)
-        if self.quarantine and (condemned := self.quarantine.why(task)) is not None:
-            raise poisonous(*condemned)
-        session = task.session
-        if session is None:
-            return
-        if session.is_lost:
-            raise session.lost_error()
-        is_busy = session.pending or (session.slot is not None and session.slot.inflight)
-        if session.affinity == "strict_fail_fast" and is_busy:
-            raise busy(session)
-
-    def _make_room(self, task: Task) -> Task | None:
-        """Make room for one more, the way the pool was asked to; returns the task that gives way."""
-        overflow = self.spec.overflow
-        if overflow == "drop_oldest" and (oldest := self.queue.oldest()) is not None:
-            self.queue.discard(oldest)
-            self.counters.dropped += 1
-            return oldest
-        if overflow == "block" and self._wait_for_room(task):
-            return None
-        self.counters.rejected += 1
-        run_s = self.counters.mean_run_s()
-        raise saturated(self.name, self.spec, queued=len(self.queue), run_s=run_s)
-
-    def _wait_for_room(self, task: Task) -> bool:
-        patience_s = self.spec.queue_timeout_s
-        if task.deadline is not None:
-            patience_s = min(patience_s, task.deadline - time.monotonic())
-        self._blocked += 1
-        try:
-            has_room = self.changed.wait_for(
-                lambda: len(self.queue) < self.spec.queue_limit or self.is_closed, patience_s
-            )
-        finally:
-            self._blocked -= 1
-        if has_room:
-            self._admit(task)  # much may have happened meanwhile
-        return has_room
 
     def _any_open(self) -> bool:
         return any(slot.is_open for slot in self.slots)
@@ -185,7 +134,7 @@ class LocalEngine:
                     if task is not None:
                         self._give(self._preferred(task, slot), task)
                         moved = True
-        if self._blocked:
+        if self.blocked:
             self.changed.notify_all()
 
     def _preferred(self, task: Task, slot: Slot) -> Slot:
@@ -200,7 +149,9 @@ class LocalEngine:
         is_short = self._seconds.get(running.function.digest, 1.0) < _SHORT_S
         # Behind a large message, which goes by another thread, a small one might arrive first.
         return (
-            is_short and running.stop_reason is None and is_small((running.function.data, running.arguments))
+            is_short
+            and running.stop_reason is None
+            and is_small((running.function.data, running.arguments.data))
         )
 
     def _give(self, slot: Slot, task: Task) -> None:
@@ -250,6 +201,8 @@ class LocalEngine:
             self.supervisor.wake()  # the worker is gone, and its tasks are the supervisor's to settle
             return
         reply = Reply(*future.result())
+        # Before the task leaves the worker's list: a burial removes what nobody has taken.
+        buffers = parcels.adopt(reply.paths)
         with self.lock:
             slot.inflight.remove((task, future))
             slot.tasks += 1
@@ -262,11 +215,11 @@ class LocalEngine:
                 self.dispatch()
             is_early = reply.sent > slot.received
             if is_early:  # what it printed belongs before its result
-                slot.parked.append((reply.sent, task, partial(self._finish, task, reply)))
+                slot.parked.append((reply.sent, task, partial(self._finish, task, reply, buffers)))
             needs_care = slot.state != "ready" or self.supervisor.is_due(slot)
         self.listen()
         if not is_early:
-            self._finish(task, reply)
+            self._finish(task, reply, buffers)
         if needs_care:
             self.supervisor.wake()
 
@@ -276,11 +229,11 @@ class LocalEngine:
         self._seconds[task.function.digest] = seconds
         self.counters.runs_s.append(seconds)
 
-    def _finish(self, task: Task, reply: Reply) -> None:
+    def _finish(self, task: Task, reply: Reply, buffers: list[memoryview]) -> None:
         """Turn an answer into the future's result."""
         if reply.status == "done":
             try:
-                result = unpack(reply.content)
+                result = unpack(reply.content, buffers)
             except Exception as error:  # noqa: BLE001  # whatever the value's own code raises
                 self.fail(task, unreadable(error), reply.seconds)
                 return
@@ -308,7 +261,7 @@ class LocalEngine:
             if task.session is not None:
                 task.session.pending -= 1
                 task.session.ended(seconds, failed=how not in {"done", "cancelled"})
-            if self._blocked:
+            if self.blocked:
                 self.changed.notify_all()
             return True
 
@@ -316,6 +269,7 @@ class LocalEngine:
         if future.cancelled():
             future.begin()
             self.settle(future.task, "cancelled")
+        future.task.arguments = parcels.EMPTY  # whoever keeps the future does not keep them
 
     # ── looking and ending ──────────────────────────────────────────────────────────────────────
 
@@ -373,7 +327,7 @@ class LocalEngine:
     def warm(self, workers: int | None = None) -> None:
         """Have workers started without work."""
         with self.lock:
-            self.wanted = max(self.wanted, workers or self.spec.workers)
+            self.scaling.grow(needed=workers or self.spec.workers, now=time.monotonic())
         self.supervisor.wake()
 
     def stats(self) -> PoolStats:
@@ -411,9 +365,9 @@ class LocalEngine:
                 self.fail(task, CancelledError("the pool was closed"))
         if wait:
             with self.lock:
-                self._blocked += 1
+                self.blocked += 1
                 self.changed.wait_for(self.counters.is_settled)
-                self._blocked -= 1
+                self.blocked -= 1
         self.supervisor.finish()
         with self.lock:
             left = [task for slot in self.slots for task, _ in slot.inflight] + list(self.queue)

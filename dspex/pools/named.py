@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dspex.pools.cluster import Cluster
     from dspex.pools.counters import PoolStats
     from dspex.pools.pool import Pool
+    from dspex.pools.sessions import Session
 
 _log = logging.getLogger("dspex.pools")
 _lock = threading.RLock()
@@ -181,6 +182,31 @@ def stats() -> dict[str, PoolStats]:
     with _lock:
         pools = dict(_pools)
     return {name: pool.stats() for name, pool in pools.items()}
+
+
+def session(name: str) -> Session:
+    """Return the session of that name, in whichever pool it is.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none.
+    DefinitionError
+        If several pools have one.
+    """
+    with _lock:
+        found = {each: pool.sessions for each, pool in _pools.items()}
+    homes = [each for each, sessions in found.items() if name in sessions]
+    if not homes:
+        raise UnknownNameError.among(
+            "session", name, {each for sessions in found.values() for each in sessions}
+        )
+    if len(homes) > 1:
+        raise DefinitionError(
+            f"there is a session {name!r} in each of the pools {', '.join(homes)}",
+            hint="give the session itself: dx.pools.get(pool).sessions[name]",
+        )
+    return found[homes[0]][name]
 
 
 def stop_owned(owner: str) -> int:

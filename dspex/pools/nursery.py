@@ -67,8 +67,7 @@ class Nursery:
         engine = self._engine
         live = sum(slot.state in {"starting", "ready"} and slot.due is None for slot in engine.slots)
         busy = sum(bool(slot.inflight) for slot in engine.slots)
-        engine.wanted = max(engine.wanted, min(self._spec.workers, busy + len(engine.queue)))
-        return engine.wanted - live
+        return engine.scaling.grow(needed=busy + len(engine.queue), now=time.monotonic()) - live
 
     def next_start(self) -> float | None:
         """When workers that are missing may be started, if they must wait; under the engine's lock."""
@@ -158,9 +157,16 @@ class Nursery:
         pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (self._fruitless - _FEW))
         self._not_before = time.monotonic() + pause
         reason = self._consequence(slot, death)
-        if reason is not None:
-            _log.warning("pool %r: %s", self._engine.name, reason)
-            self._engine.publish(PoolDegraded(self._engine.name, reason))
+        if reason is None:
+            return
+        _log.warning("pool %r: %s", self._engine.name, reason)
+        self._engine.publish(PoolDegraded(self._engine.name, reason))
+        if not slot.was_ready and self._fruitless >= _HOPELESS:
+            self._engine.fail_waiting(
+                PoolError(
+                    f"pool {self._engine.name!r} cannot work: {reason}", hint="dspex doctor looks into it"
+                )
+            )
 
     def _consequence(self, slot: Slot, death: Death) -> str | None:
         if slot.was_ready:
@@ -170,12 +176,7 @@ class Nursery:
             return f"workers cannot be forked here ({death.text}); they are started from nothing instead"
         if self._fruitless < _HOPELESS:
             return None
-        reason = f"its workers cannot start: {death.text}"
-        error = PoolError(
-            f"pool {self._engine.name!r} cannot work: {reason}", hint="dspex doctor looks into it"
-        )
-        self._engine.fail_waiting(error)
-        return reason
+        return f"its workers cannot start: {death.text}"
 
     def _fall_back(self) -> None:
         self._is_forking, self._fruitless, self._not_before = False, 0, 0.0

@@ -17,7 +17,7 @@ from dspex.pools.streams import Stream
 from dspex.pools.task import Task, TaskFuture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from dspex.pools.base import Engine
     from dspex.pools.counters import PoolStats
@@ -73,7 +73,8 @@ class Pool(Executor):
         Parameters
         ----------
         function, *args, **kwargs
-            What to call. All of it is written down now: later changes are not seen.
+            What to call. All of it is written down now: later changes are not seen. Large arrays go by shared
+            memory, and cannot be written to where they arrive; `dx.pools.sharing` writes them only once.
         session
             Run it in the worker of that session; if the session has a factory, the state comes first.
         timeout_s
@@ -220,6 +221,7 @@ class Pool(Executor):
         affinity: Affinity | None = None,
         on_loss: OnLoss | None = None,
         rehydrate: Callable[[], Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
         ttl_s: float | None = None,
     ) -> Session:
         """Make a session: state that is built once in a worker, and stays there for the calls that use it.
@@ -238,6 +240,8 @@ class Pool(Executor):
             what a factory can rebuild is rebuilt.
         rehydrate
             Builds the state after a loss, once for each; by default the factory.
+        defaults
+            What its owner wants of ``dx.execute(..., session=...)``: a model, a module, a temperature, ….
         ttl_s
             How long it is kept unused.
 
@@ -248,7 +252,7 @@ class Pool(Executor):
         """
         known = self._engine.sessions.get(name)
         if known is not None:
-            if factory is not None:
+            if factory is not None or defaults is not None:
                 raise DefinitionError(
                     f"pool {self.name!r} has a session {name!r} already",
                     hint="close() it first, or choose another name",
@@ -261,6 +265,7 @@ class Pool(Executor):
             affinity=affinity,
             on_loss=on_loss,
             rehydrate=rehydrate,
+            defaults=defaults,
             ttl_s=self.spec.session_ttl_s if ttl_s is None else ttl_s,
         )
         return self._engine.sessions.add(made)

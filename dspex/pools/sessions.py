@@ -11,7 +11,7 @@ from dspex.errors import DefinitionError, PoolSaturatedError, SessionLostError, 
 from dspex.pools.shipping import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
     from dspex.pools.pool import Pool
@@ -54,6 +54,7 @@ class Session:
         affinity: Affinity | None = None,
         on_loss: OnLoss | None = None,
         rehydrate: Callable[[], Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
         ttl_s: float,
     ) -> None:
         if affinity is not None and affinity not in AFFINITIES:
@@ -70,6 +71,8 @@ class Session:
             "fail" if factory is None and self.affinity != "hint" else "rebuild"
         )
         self.ttl_s = ttl_s
+        self.defaults = dict(defaults or {})
+        """What its owner wants unless told otherwise; ``dx.execute(..., session=...)`` reads it."""
         self.slot: Any = None
         """Which worker has its state: a slot or a seat, as its engine has them."""
         self.calls = self.errors = self.lost = self.pending = 0
@@ -93,6 +96,10 @@ class Session:
     def call(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
         """Call a function with this session's state, and wait."""
         return self.submit(function, *args, **options).result()
+
+    def touch(self) -> None:
+        """Note that it is used, so that it does not expire."""
+        self.used_at = time.monotonic()
 
     def renew(self) -> None:
         """Begin anew after the state was lost."""

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from dspex.errors import RemoteError, ShippingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    BufferCallback = Callable[[pickle.PickleBuffer], bool]
 
 _Value = TypeVar("_Value")
 
@@ -42,8 +44,8 @@ def is_small(message: Iterable[Any]) -> bool:
     return sum(len(each) for each in message if isinstance(each, (bytes, str))) < SMALL
 
 
-def pack(what: str, value: Any) -> bytes:
-    """Write a value down for another process.
+def pack(what: str, value: Any, buffer_callback: BufferCallback | None = None) -> bytes:
+    """Write a value down for another process; `buffer_callback` as in `pickle`.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def pack(what: str, value: Any) -> bytes:
     import cloudpickle
 
     try:
-        return bytes(cloudpickle.dumps(value, protocol=5))
+        return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=buffer_callback))
     except Exception as error:
         raise ShippingError(
             f"{what} cannot travel to another process: {blame(value, error)}", hint=_HINT
@@ -118,18 +120,18 @@ def _is_importable(function: Any) -> bool:
     return not any(module == each or module.startswith(f"{each}.") for each in by_value)
 
 
-def pack_within(value: Any, limit: int) -> bytes:
-    """Write a result down, and give up as soon as it is longer than `limit` bytes."""
+def pack_within(value: Any, limit: int, buffer_callback: BufferCallback | None = None) -> bytes:
+    """Write a result down, and give up as soon as it is longer than `limit` bytes; `buffer_callback` as in `pickle`."""
     plain = pack_plain(value)
     if plain is not None:
         if len(plain) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         return plain
     import cloudpickle
 
     file = _Bounded(limit)
     try:
-        cloudpickle.dump(value, file, protocol=5)
+        cloudpickle.dump(value, file, protocol=5, buffer_callback=buffer_callback)
     except (ShippingError, MemoryError):
         raise
     except Exception as error:
@@ -147,20 +149,21 @@ class _Bounded(io.BytesIO):
 
     def write(self, data: Any, /) -> int:
         if self.tell() + memoryview(data).nbytes > self._limit:
-            raise _too_large(self._limit)
+            raise too_large(self._limit)
         return super().write(data)
 
 
-def _too_large(limit: int) -> ShippingError:
+def too_large(limit: int) -> ShippingError:
+    """Say that a result is longer than it may be."""
     return ShippingError(
         f"the result is larger than the {limit >> 20} MiB that this pool takes back",
         hint="return less, write it to a file, keep it in a session, or raise max_result_mib",
     )
 
 
-def unpack(data: bytes) -> Any:
+def unpack(data: bytes, buffers: Iterable[Any] = ()) -> Any:
     """Read what `pack` wrote."""
-    return pickle.loads(data)  # noqa: S301  # written by a process of our own
+    return pickle.loads(data, buffers=buffers)  # noqa: S301  # written by a process of our own
 
 
 class Known(OrderedDict[bytes, _Value]):

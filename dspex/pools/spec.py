@@ -34,7 +34,7 @@ class PoolSpec:
     """
 
     workers: int
-    """At most so many tasks run at once."""
+    """At most so many tasks run at once. Workers are started as there is work for them."""
     memory_mib: int | None = None
     """What one worker may hold; past it the task fails, and past that the worker is replaced."""
     profile: Profile = "process"
@@ -73,7 +73,9 @@ class PoolSpec:
     min_workers: int = 0
     """So many workers are kept however idle they are."""
     idle_stop_s: float | None = 600.0
-    """A worker that was idle so long, and keeps no session, is let go."""
+    """A worker that was idle so long, and keeps no session, is let go …"""
+    cooldown_s: float = 10.0
+    """… but only so long after the pool last grew or shrank."""
     session_ttl_s: float = 3600.0
     """A session that was not used for so long is forgotten."""
     max_sessions: int = 10_000
@@ -112,7 +114,7 @@ class PoolSpec:
                 failures.append(f"{name} must be > 0 or None, got {value!r}")
         failures += [
             f"{name} must be > 0, got {getattr(self, name)!r}"
-            for name in ("grace_s", "queue_timeout_s", "session_ttl_s", "beat_s")
+            for name in ("grace_s", "queue_timeout_s", "session_ttl_s", "cooldown_s", "beat_s")
             if getattr(self, name) <= 0
         ]
         if not 0 <= self.min_workers <= self.workers:

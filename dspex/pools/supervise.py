@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from dspex.events import SessionEnded, TaskStopped
-from dspex.pools import burial, output
+from dspex.pools import burial, output, parcels
 from dspex.pools.health import Health
 from dspex.pools.nursery import Nursery
 
@@ -309,6 +309,8 @@ class Supervisor:
             if executor is not None:
                 executor.shutdown(wait=True, kill_workers=True)
         self._nursery.close_zygote()
+        for slot in slots:
+            parcels.sweep_after(parcels.results_of(self._engine.board.path, slot.pid or 0))
         self._engine.board.remove()
         assert self._bell is not None
         with self._lock:

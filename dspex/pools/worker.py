@@ -13,8 +13,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dspex.pools import limits
+from dspex.pools import limits, parcels
 from dspex.pools.board import Board
+from dspex.pools.parcels import Parcel
 from dspex.pools.shipping import Known, pack_error, pack_within, unpack
 from dspex.pools.task import correlation_id, is_inside, notes
 
@@ -55,6 +56,8 @@ class Order(NamedTuple):
     function: bytes | None
     """None if this worker has it already."""
     arguments: bytes
+    paths: tuple[str, ...]
+    """Where the arguments' large buffers lie."""
     session: tuple[str, bytes | None] | None
     """A session's name, and its factory if this worker has not got the session yet."""
     correlation: str | None
@@ -75,6 +78,8 @@ class Reply(NamedTuple):
     """How many messages it had put on the line, all of which belong before the answer."""
     seconds: float
     peak_mib: int = 0
+    paths: tuple[str, ...] = ()
+    """Where the content's large buffers lie; they are the reader's from now on."""
 
 
 class Stopped(BaseException):  # no error: a request, which no `except Exception` must swallow
@@ -103,6 +108,7 @@ class Worker:
         self._credit = threading.Condition()
         self._taken = 0
         self._main = threading.main_thread().ident
+        self._results = parcels.results_of(plan.board, self.pid)
 
     # ── beginning ───────────────────────────────────────────────────────────────────────────────
 
@@ -211,7 +217,7 @@ class Worker:
         try:
             status, content = self._outcome(order)
         except Stopped:
-            status, content = "stopped", b""
+            status, content = "stopped", parcels.EMPTY
         self._armed = False
         if os.getpid() != self.pid:
             os._exit(0)  # the task forked, and this is the copy: the answer is the original's to give
@@ -225,9 +231,10 @@ class Worker:
         self._done += 1
         self.board.end(self.plan.record, self._done)
         peak = limits.peak_mib() if status == "memory" else 0
-        return Reply(status, content, self._sent, time.perf_counter() - began, peak)
+        paths = tuple(each.hand_over() for each in content.segments)
+        return Reply(status, content.data, self._sent, time.perf_counter() - began, peak, paths)
 
-    def _outcome(self, order: Order) -> tuple[str, bytes]:
+    def _outcome(self, order: Order) -> tuple[str, Parcel]:
         try:
             self.functions.use(order.digest, order.function)
             if order.environment is not None:
@@ -235,14 +242,15 @@ class Worker:
             self._armed = True
             self._stop_if_asked()
             value = self._call(order)
-            content = pack_within(value, order.limit)
+            content = parcels.wrap_within(value, order.limit, self._results)
             self._armed = False
         except Stopped:
             self._armed = False
             raise
         except BaseException as error:  # noqa: BLE001  # what ends a task is its answer, not the worker's end
             self._armed = False
-            return self._failure(error)
+            status, text = self._failure(error)
+            return status, Parcel(text)
         return "done", content
 
     def _failure(self, error: BaseException) -> tuple[str, bytes]:
@@ -255,7 +263,7 @@ class Worker:
 
     def _call(self, order: Order) -> Any:
         function = self._function(order.digest)
-        args, kwargs = unpack(order.arguments)
+        args, kwargs = unpack(order.arguments, parcels.view(order.paths))
         if order.session is not None and (state := self._state(*order.session)) is not _NONE:
             args = (state, *args)
         if not order.is_stream:

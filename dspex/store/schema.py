@@ -55,6 +55,7 @@ execution = Table(
     Column("error", Text),
     Column("parent_id", String(32)),
     Column("configuration", JSON),
+    Column("session", String),
 )
 
 label = Table(
@@ -189,6 +190,7 @@ def execution_row(record: Execution) -> dict[str, Any]:
         "error": record.error,
         "parent_id": record.parent_id,
         "configuration": dict(record.configuration),
+        "session": record.session,
         **usage_row(record.usage),
     }
 
@@ -280,6 +282,7 @@ def to_execution(row: Mapping[str, Any]) -> Execution:
         error=row["error"],
         parent_id=row["parent_id"],
         configuration=row["configuration"] or {},  # rows older than the column have none
+        session=row["session"],
     )
 
 

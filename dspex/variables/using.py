@@ -63,6 +63,13 @@ def bound(
     )
 
 
+def bound_plainly(program: dspy.Module, values: Mapping[str, Any]) -> dspy.Module:
+    """Return a copy of a program with values that belong to no space."""
+    from dspex.bridge import binding
+
+    return binding.bind(program, values)
+
+
 def applied_in_place(
     space: Space,
     program: dspy.Module,

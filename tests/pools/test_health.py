@@ -60,7 +60,7 @@ def test_state_that_cannot_be_rebuilt_is_not_recycled(make_pool):
 
 def test_idle_workers_are_let_go(make_pool):
     """Workers that nobody needs go, but for the fewest that were asked for, and come back when needed."""
-    pool = make_pool(workers=3, min_workers=1, idle_stop_s=0.2, beat_s=0.05)
+    pool = make_pool(workers=3, min_workers=1, idle_stop_s=0.2, cooldown_s=0.1, beat_s=0.05)
     pool.warm()
     until(lambda: len(pids(pool)) == 3)
     until(lambda: len(pool.stats().workers) == 1)

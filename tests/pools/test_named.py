@@ -16,7 +16,13 @@ TIMEOUT_S = 60
 
 @pytest.fixture(autouse=True)
 def _closed():
+    """Forget what other tests and this one have used and defined."""
+    forget()
     yield
+    forget()
+
+
+def forget():
     named.close()
     for name in set(named._specs) - set(DEFAULTS):
         del named._specs[name]
@@ -81,6 +87,18 @@ def test_an_unknown_pool_names_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean 'neural'"):
         dx.pools.get("nural")
     assert not hasattr(dx.pools, "_nothing")
+
+
+def test_a_session_is_found_in_whichever_pool_it_is():
+    """A session is found by its name alone, as long as only one pool has one of that name."""
+    one, other = (dx.pools.define(name, PoolSpec(workers=1, profile="thread")) for name in ("one", "other"))
+    ann = one.session("ann")
+    assert named.session("ann") is ann
+    other.session("ann")
+    with pytest.raises(DefinitionError, match="a session 'ann' in each of the pools one, other"):
+        named.session("ann")
+    with pytest.raises(UnknownNameError, match="unknown session 'bob'"):
+        named.session("bob")
 
 
 def test_what_executions_can_run_on():

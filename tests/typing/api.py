@@ -119,6 +119,11 @@ assert_type(pool.session("t", list, affinity="strict_queue"), Session)
 assert_type(pool.stream(range, 3), Stream)
 assert_type(pool.stats(), PoolStats)
 assert_type(dx.pools.stats(), dict[str, PoolStats])
+ann = pool.session("ann", defaults={"model": "sandbox/large", "temperature": 0.2})
+assert_type(dx.execute(triage, message="It broke.", session=ann), Result)
+dx.optimize(triage, space=space, trainset=task.train, metric=task.metric, pool="general")
+with dx.pools.sharing():
+    pool.submit(len, [1])
 program = study.program
 bound = space.apply(program, space.default(), lm=dx.lm, examples=task.train)
 dx.Space.load(bound, "program.json").save("again.json")
