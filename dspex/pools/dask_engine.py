@@ -176,9 +176,8 @@ class DaskEngine(Desk):
     def _give(self, seat: DaskSeat, task: Task) -> None:
         if not task.future.running() and not task.future.begin():
             return
-        task.started_at = time.monotonic()
         if not task.crashes:
-            self.counters.waits_s.append(task.started_at - task.submitted_at)
+            self.counters.waits_s.append(time.monotonic() - task.submitted_at)
         if task.session is not None:
             task.session.began(seat)
         seat.task = task
@@ -197,6 +196,9 @@ class DaskEngine(Desk):
             if task.stop_reason is not None or seat.task is not task:
                 room.do(partial(self._unposted, seat, task, None))
                 return
+            with self.lock:
+                task.started_at = time.monotonic()
+                self.changed.notify_all()
             seat.future = client.submit(
                 dask_worker.run,
                 self._order(room, task),

@@ -35,12 +35,13 @@ def cluster():
             silence_logs=50,
         ) as cluster,
     ):
+        # A nanny whose worker was killed while it began does not start another.
+        cluster.adapt(minimum=2, maximum=2, interval="1s")
         yield cluster
 
 
 def whole(cluster):
-    """Have two workers: a nanny whose worker was killed while it began does not start another."""
-    cluster.scale(2)
+    """Whether both workers are there."""
     return [each.status.name for each in cluster.scheduler.workers.values()] == ["running"] * 2
 
 
@@ -88,6 +89,7 @@ class TestDask(WorkerConformance):
     def test_what_heeds_nothing_costs_its_worker(self, make):
         """A task that ignores being told to stop is ended with its worker, which the nanny replaces."""
         pool = make(workers=1, grace_s=0.2)
+        pool.submit(environment, ()).result(TIMEOUT_S)  # what the task stands in is imported
         with pytest.raises(TaskTimeoutError, match="it did not heed that, so its worker was replaced"):
             pool.submit(swallow_everything, timeout_s=0.2).result(TIMEOUT_S)
         assert pool.submit(square, 3, timeout_s=None).result(TIMEOUT_S) == 9
