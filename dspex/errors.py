@@ -23,8 +23,10 @@
     │   │   ├── WorkerMemoryError      the task wanted more than its worker may hold
     │   │   ├── TaskTimeoutError       it waited or ran too long
     │   │   ├── PoolSaturatedError     too many tasks wait already (retry_after_s)
+    │   │   ├── PoolClosedError        it takes no more tasks
     │   │   ├── WorkerBusyError        a session's worker is busy, and the session does not wait
     │   │   ├── SessionLostError       a session's worker is gone, and its state with it
+    │   │   ├── ClusterError           a dask cluster cannot be used
     │   │   ├── ShippingError          something cannot travel between processes
     │   │   └── RemoteError            stands for an exception that cannot
     │   ├── StaleVersionError      shared values have changed since they were read
@@ -258,6 +260,10 @@ class PoolSaturatedError(PoolError):
         self.retry_after_s = retry_after_s
 
 
+class PoolClosedError(PoolError, RuntimeError):
+    """A pool was closed and takes no more tasks; a `RuntimeError` too, as from any executor."""
+
+
 class WorkerBusyError(PoolError):
     """A session's worker is busy, and the session does not wait."""
 
@@ -266,6 +272,15 @@ class WorkerBusyError(PoolError):
 
 class SessionLostError(PoolError):
     """A session's worker is gone, and its state with it."""
+
+
+class ClusterError(PoolError):
+    """A dask cluster cannot be reached, or cannot be used."""
+
+    @classmethod
+    def of_all(cls, subject: str, failures: Sequence[str], *, hint: str | None = None) -> ClusterError:
+        """Report every failure at once, one a line."""
+        return cls("\n".join([subject, *(f"  - {failure}" for failure in failures)]), hint=hint)
 
 
 class ShippingError(PoolError):

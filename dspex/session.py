@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from dspex.bridge import lm as lm_bridge
+from dspex.pools import named
 from dspex.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -49,13 +50,18 @@ def current() -> Runtime:
         return _current
 
 
-def configure(models: Sequence[str | dspy.BaseLM] | None = None, **options: Any) -> Runtime:
+def configure(
+    models: Sequence[str | dspy.BaseLM] | None = None, *, cluster: object | None = None, **options: Any
+) -> Runtime:
     """Make the session's runtime; the one before it is closed.
 
     Parameters
     ----------
     models
         DSPy model strings or `dspy.LM` objects; None means the sandbox, which says so.
+    cluster
+        Where `dspex.pools` has its workers: the address of a dask scheduler, or a `dask.distributed.Client`;
+        None means this machine.
     **options
         What `Runtime` takes: `modules`, `objective`, `store`, `pool`, `workers`, `prices`,
         `exploration`, `seed`.
@@ -64,6 +70,8 @@ def configure(models: Sequence[str | dspy.BaseLM] | None = None, **options: Any)
     ------
     DefinitionError
         If a name is not known or an option is out of range; the runtime before it stays.
+    ClusterError
+        If the cluster does not answer or has other versions; the runtime before it stays, too.
 
     Examples
     --------
@@ -72,6 +80,11 @@ def configure(models: Sequence[str | dspy.BaseLM] | None = None, **options: Any)
     """
     global _current  # the one session state there is
     made = Runtime(models, **options)
+    try:
+        named.use(cluster)
+    except BaseException:
+        made.close()
+        raise
     with _lock:
         before, _current = _current, made
     if before is not None:

@@ -5,6 +5,7 @@ import pytest
 from dspex import errors
 from dspex.errors import (
     CancelledError,
+    ClusterError,
     DataError,
     DefinitionError,
     DspexError,
@@ -14,6 +15,7 @@ from dspex.errors import (
     LeaseError,
     NotSupportedError,
     PoisonTaskError,
+    PoolClosedError,
     PoolError,
     PoolSaturatedError,
     PromptTooLongError,
@@ -59,7 +61,9 @@ PARENTS = {
     WorkerMemoryError: PoolError,
     TaskTimeoutError: PoolError,
     PoolSaturatedError: PoolError,
+    PoolClosedError: PoolError,
     WorkerBusyError: PoolError,
+    ClusterError: PoolError,
     SessionLostError: PoolError,
     ShippingError: PoolError,
     RemoteError: PoolError,

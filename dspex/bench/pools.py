@@ -1,7 +1,8 @@
-"""Worker pools beside raw loky and joblib: what a task costs, and what is lost when workers die."""
+"""Worker pools beside raw loky, joblib and dask: what a task costs, and what is lost when workers die."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import signal
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _ROUNDS = 5
 _CALLS = 300
 _PIPELINED = 3000
+_CALLS_ON_DASK = 200
+_PIPELINED_ON_DASK = 500
 _INNOCENTS = 120
 _CHAOS = 2000
 _KILLS = 30
@@ -41,6 +44,7 @@ _TASK = {"question": "Tom has 3 apples and buys 4 more.", "temperature": 0.7, "n
 def run() -> None:
     """Print the figures."""
     print_rows(_latencies(), "us")
+    print_rows(_on_dask(), "us")
     print_rows(_recoveries(), "ms")
     print_rows(_stops(), "ms")
     _print_isolation()
@@ -121,9 +125,9 @@ def _call_us(executor: Any) -> float:
     return 1e6 * (time.perf_counter() - began)
 
 
-def _pipelined_us(executor: Any) -> float:
+def _pipelined_us(executor: Any, n: int = _PIPELINED) -> float:
     began, futures = time.perf_counter(), []
-    for _ in range(_PIPELINED):
+    for _ in range(n):
         while True:
             try:
                 futures.append(executor.submit(dict, _TASK))
@@ -132,7 +136,34 @@ def _pipelined_us(executor: Any) -> float:
                 futures[-500].result()
     for each in futures:
         each.result()
-    return 1e6 * (time.perf_counter() - began) / _PIPELINED
+    return 1e6 * (time.perf_counter() - began) / n
+
+
+def _on_dask() -> dict[str, float]:
+    """Measure the same on a dask cluster of two workers on loopback: its own client, then a pool of ours on it."""
+    if importlib.util.find_spec("distributed") is None:
+        print("dask.distributed is not installed: not measured")
+        return {}
+    from distributed import Client, LocalCluster
+
+    rows: dict[str, float] = {}
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        named.use(cluster)
+        with _pool(workers=2) as ours:
+            executors = {"dask's executor": client.get_executor(pure=False), "dspex pool on dask": ours}
+            for name, executor in executors.items():
+                _pipelined_us(executor, 50)
+                rows[f"one task, median: {name}"] = median(_call_us(executor) for _ in range(_CALLS_ON_DASK))
+                rows[f"a task among {_PIPELINED_ON_DASK}: {name}"] = _pipelined_us(
+                    executor, _PIPELINED_ON_DASK
+                )
+        named.use(None)
+    return rows
 
 
 # ── when workers die ────────────────────────────────────────────────────────────────────────────

@@ -12,8 +12,7 @@ from dspex.pools.named import close, define, get, names, stats, stop_owned, subs
 from dspex.pools.output import sink
 from dspex.pools.parcels import sharing
 from dspex.pools.spec import PoolSpec
-from dspex.pools.task import correlation_id, owner
-from dspex.pools.worker import state
+from dspex.pools.task import correlation_id, owner, state
 
 __all__ = [
     "Engine",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dspex.errors import WorkerCrashedError
 from dspex.events import SessionEnded, TaskRetried, WorkerDied, WorkerRecycled
@@ -11,10 +11,34 @@ from dspex.pools.crashes import Death, classify
 from dspex.pools.refusals import out_of_memory, poisonous, stopped
 
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
     from dspex.errors import PoolError
+    from dspex.pools.counters import Counters
+    from dspex.pools.crashes import Quarantine
     from dspex.pools.local import LocalEngine
     from dspex.pools.slot import Slot
     from dspex.pools.task import Task
+
+
+class Undertaking(Protocol):
+    """What an engine has to have for its tasks to be settled when a worker has died."""
+
+    name: str
+    lock: threading.Lock
+    counters: Counters
+    quarantine: Quarantine
+    publish: Callable[[Any], None]
+
+    def fail(self, task: Task, error: BaseException, seconds: float | None = None) -> None:
+        """Count a task as over, and raise this where its result is asked for."""
+        ...
+
+    def wait_again(self, task: Task) -> None:
+        """Put a task that was given out back where it stood."""
+        ...
+
 
 _WORDS = {
     "hung": "hung (no sign of life, and no use of the processor)",
@@ -61,9 +85,9 @@ def bury(engine: LocalEngine, slot: Slot) -> Death:
         if position == 0 and begun == task.number:
             _settle(engine, task, slot, death)
         else:
-            _give_back(engine, task)
+            give_back(engine, task)
     for task in waiting:
-        _give_back(engine, task)
+        give_back(engine, task)
     return death
 
 
@@ -104,12 +128,13 @@ def _settle(engine: LocalEngine, task: Task, slot: Slot, death: Death) -> None:
     if task.stop_reason is not None:
         engine.fail(task, stopped(task, was_killed=True))
     elif slot.killed_for == "memory":
-        engine.fail(task, out_of_memory(engine.name, engine.spec, "", round(slot.peak_mib)))
+        engine.fail(task, out_of_memory(engine.name, engine.spec.memory_mib, "", round(slot.peak_mib)))
     else:
-        _retry(engine, task, death)
+        retry(engine, task, death)
 
 
-def _retry(engine: LocalEngine, task: Task, death: Death) -> None:
+def retry(engine: Undertaking, task: Task, death: Death) -> None:
+    """Have a task that a worker died with done by another, or say why not."""
     task.crashes += 1
     with engine.lock:
         cost, is_too_much = engine.quarantine.add(task, death)
@@ -125,12 +150,12 @@ def _retry(engine: LocalEngine, task: Task, death: Death) -> None:
     else:
         engine.counters.retried += 1
         engine.publish(TaskRetried(engine.name, task.number, death.kind, task.correlation))
-        _give_back(engine, task)
+        give_back(engine, task)
         return
     engine.fail(task, error)
 
 
-def _give_back(engine: LocalEngine, task: Task) -> None:
+def give_back(engine: Undertaking, task: Task) -> None:
     """Let a task wait again; it stands where it stood."""
     if task.session is not None and task.session.is_lost:
         engine.fail(task, task.session.lost_error())

@@ -22,8 +22,8 @@ _KINDS = {
     "SIGTERM": "terminated",
 }
 _REMEMBERED = 1000
-FROM_OUTSIDE = ("killed", "terminated")
-"""What somebody else does to a worker."""
+FROM_OUTSIDE = ("killed", "terminated", "lost")
+"""What somebody else does to a worker, or may have done."""
 
 
 class Death(NamedTuple):

@@ -18,10 +18,10 @@ from dspex.pools.board import Board
 from dspex.pools.counters import Counters, PoolStats, WorkerStats
 from dspex.pools.crashes import Quarantine
 from dspex.pools.queue import TaskQueue
-from dspex.pools.refusals import device_full, displaced, late, out_of_memory, stopped
+from dspex.pools.refusals import displaced, failure, late, unreadable
 from dspex.pools.scaling import Scaling
 from dspex.pools.sessions import Sessions
-from dspex.pools.shipping import is_small, pack_function, unpack, unpack_error
+from dspex.pools.shipping import is_small, pack_function, unpack
 from dspex.pools.supervise import Supervisor
 from dspex.pools.worker import Reply
 
@@ -243,26 +243,15 @@ class LocalEngine:
             try:
                 result = unpack(reply.content, buffers)
             except Exception as error:  # noqa: BLE001  # whatever the value's own code raises
-                self.fail(task, PoolError(f"the result cannot be read here: {error!r}"), reply.seconds)
+                self.fail(task, unreadable(error), reply.seconds)
                 return
             if task.crashes:
                 with self.lock:
                     self.quarantine.clear(task)
             if self.settle(task, "done", reply.seconds):
                 task.future.set_result(result)
-        elif reply.status == "stopped":
-            self.fail(task, stopped(task), reply.seconds)
-        elif reply.status == "memory":
-            self.fail(
-                task,
-                out_of_memory(self.name, self.spec, reply.content.decode(), reply.peak_mib),
-                reply.seconds,
-            )
-        elif reply.status == "device memory":
-            full = device_full(self.name, self.spec, reply.content.decode(), reply.peak_mib)
-            self.fail(task, full, reply.seconds)
         else:
-            self.fail(task, unpack_error(reply.content), reply.seconds)
+            self.fail(task, failure(task, reply, self.name, self.spec), reply.seconds)
 
     def fail(self, task: Task, error: BaseException, seconds: float | None = None) -> None:
         """Count a task as over, and raise this where its result is asked for."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dspex.pools.base import Engine
+    from dspex.pools.cluster import Cluster
     from dspex.pools.counters import PoolStats
     from dspex.pools.devices import DevicePlan
     from dspex.pools.pool import Pool
@@ -31,6 +32,7 @@ _specs: dict[str, PoolSpec] = dict(DEFAULTS)
 _pools: dict[str, Pool] = {}
 _made: weakref.WeakSet[Pool] = weakref.WeakSet()
 _hooked = False
+_cluster: Cluster | None = None
 events = EventBus()
 """What happens in all pools; `subscribe` hears it."""
 
@@ -58,7 +60,7 @@ def get(name: str) -> Pool:
             if name not in _specs:
                 raise UnknownNameError.among("pool", name, _specs)
             spec = _specs[name]
-            if spec is DEFAULTS.get(name):
+            if spec is DEFAULTS.get(name) and _cluster is None:
                 spec, notice = scaled(name, spec, Machine.here())
                 if notice is not None:
                     _log.warning("%s", notice)
@@ -90,7 +92,7 @@ def define(name: str, spec: PoolSpec) -> Pool:
     with _lock:
         _specs[name] = spec
     too_much = excess({name: spec}, machine)
-    if too_much is not None:
+    if too_much is not None and _cluster is None:
         _log.warning("%s", too_much)
     return get(name)
 
@@ -135,14 +137,50 @@ def _engine(name: str, found: DevicePlan) -> Engine:
         from dspex.pools.threads import ThreadEngine
 
         return ThreadEngine(name, spec, events.publish)
+    if _cluster is not None:
+        from dspex.pools.dask_engine import DaskEngine
+
+        return DaskEngine(name, spec, events.publish, _cluster)
     from dspex.pools.local import LocalEngine
 
     return LocalEngine(name, spec, events.publish, found.placements)
 
 
+def use(cluster: object | None) -> None:
+    """Run pools on a dask cluster from now on; with None, on this machine again. Pools that there are begin anew.
+
+    Threads stay where they are: a pool with ``profile="thread"`` is this process's.
+
+    Parameters
+    ----------
+    cluster
+        A scheduler's address, or a `dask.distributed.Client`, or a cluster object such as `LocalCluster`.
+
+    Raises
+    ------
+    NotSupportedError, ClusterError, DefinitionError
+        If it cannot be used; all stays as it was then.
+    """
+    global _cluster  # where the session's pools are
+    if cluster is None and _cluster is None:
+        return
+    found = None
+    if cluster is not None:
+        from dspex.pools.cluster import Cluster
+
+        found = Cluster(cluster)
+    close()
+    with _lock:
+        before, _cluster = _cluster, found
+    if before is not None:
+        before.close()
+
+
 def _close_made() -> None:
     for pool in list(_made):
         pool.close()
+    if _cluster is not None:
+        _cluster.close()
 
 
 def close(name: str | None = None) -> None:

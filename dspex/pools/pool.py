@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
 from concurrent.futures import Executor
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.errors import DefinitionError, UnknownNameError
 from dspex.pools.batching import Batched
+from dspex.pools.refusals import closed
 from dspex.pools.sessions import Session
 from dspex.pools.streams import Stream
 from dspex.pools.task import Task, TaskFuture
@@ -39,6 +41,7 @@ class Pool(Executor):
         self.name = name
         self.spec = spec
         self._engine = engine
+        self._is_shut = False
 
     def __repr__(self) -> str:
         stats = self.stats()
@@ -113,6 +116,8 @@ class Pool(Executor):
         idempotent: bool,
         priority: int,
     ) -> Task:
+        if self._is_shut:
+            raise closed(self.name)
         if not callable(function):
             raise DefinitionError(
                 f"a pool runs functions, got {function!r}", hint="pool.submit(function, *arguments)"
@@ -334,8 +339,23 @@ class Pool(Executor):
         return self._engine.stop_owned(owner)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the pool, as `concurrent.futures.Executor.shutdown` does: what was taken on is done first."""
-        self._engine.close(wait=wait, cancel=cancel_futures or not wait)
+        """End the pool, as `concurrent.futures.Executor.shutdown` does: what was taken on is done first.
+
+        Parameters
+        ----------
+        wait
+            Whether to return only then.
+        cancel_futures
+            Whether what has not begun is cancelled instead.
+        """
+        self._is_shut = True
+        if wait:
+            self._engine.close(wait=True, cancel=cancel_futures)
+            return
+        options = {"wait": True, "cancel": cancel_futures}
+        threading.Thread(
+            target=self._engine.close, kwargs=options, name=f"dspex-{self.name}-end", daemon=True
+        ).start()
 
     def close(self) -> None:
         """End the pool now; what waits and runs is cancelled."""

@@ -6,9 +6,8 @@ import heapq
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
-    from dspex.pools.slot import Slot
     from dspex.pools.task import Task
 
 _Heap = list[tuple[int, int, "Task"]]
@@ -23,7 +22,7 @@ class TaskQueue:
 
     def __init__(self) -> None:
         self._general: _Heap = []
-        self._bound: dict[Slot, _Heap] = {}
+        self._bound: dict[Hashable, _Heap] = {}
         self._waiting = 0
 
     def __len__(self) -> int:
@@ -45,7 +44,7 @@ class TaskQueue:
             task.queued = False
             self._waiting -= 1
 
-    def take(self, slot: Slot) -> Task | None:
+    def take(self, slot: Hashable) -> Task | None:
         """Take the task that this worker should run next, or None."""
         self._sort_out(slot)
         bound = self._head(self._bound.get(slot, []))
@@ -61,14 +60,14 @@ class TaskQueue:
         """Find the task that has waited longest."""
         return min(self, key=lambda task: task.number, default=None)
 
-    def release(self, slot: Slot) -> list[Task]:
+    def release(self, slot: Hashable) -> list[Task]:
         """Give back what waited for a worker that is gone."""
         waiting = [task for _, _, task in sorted(self._bound.pop(slot, [])) if task.queued]
         for task in waiting:
             self.discard(task)
         return waiting
 
-    def has_bound(self, slot: Slot) -> bool:
+    def has_bound(self, slot: Hashable) -> bool:
         """Whether something waits for this worker alone."""
         return self._head(self._bound.get(slot, [])) is not None
 
@@ -81,7 +80,7 @@ class TaskQueue:
             heapq.heappop(heap)
         return heap[0] if heap else None
 
-    def _sort_out(self, slot: Slot) -> None:
+    def _sort_out(self, slot: Hashable) -> None:
         """Move tasks at the head of the general queue that belong to another worker to where they wait for it."""
         while (head := self._head(self._general)) is not None:
             session = head[2].session

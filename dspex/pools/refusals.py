@@ -9,25 +9,28 @@ from typing import TYPE_CHECKING
 from dspex.errors import (
     CancelledError,
     PoisonTaskError,
+    PoolClosedError,
     PoolError,
     PoolSaturatedError,
     TaskTimeoutError,
     WorkerBusyError,
     WorkerMemoryError,
 )
+from dspex.pools.shipping import unpack_error
 
 if TYPE_CHECKING:
     from dspex.pools.crashes import Death
     from dspex.pools.sessions import Session
     from dspex.pools.spec import PoolSpec
     from dspex.pools.task import Task
+    from dspex.pools.worker import Reply
 
 _MORE_ROOM = 'raise queue_limit, or let callers wait: overflow="block"'
 
 
-def closed(pool: str) -> PoolError:
+def closed(pool: str) -> PoolClosedError:
     """Refuse a task after the end."""
-    return PoolError(f"the pool {pool!r} is closed", hint=f"dx.pools.get({pool!r}) begins anew")
+    return PoolClosedError(f"the pool {pool!r} is closed", hint=f"dx.pools.get({pool!r}) begins anew")
 
 
 def saturated(pool: str, spec: PoolSpec, *, queued: int, run_s: float) -> PoolSaturatedError:
@@ -81,12 +84,12 @@ def late(task: Task, pool: str, *, queued: int, workers: int) -> TaskTimeoutErro
     )
 
 
-def out_of_memory(pool: str, spec: PoolSpec, text: str, peak_mib: int) -> WorkerMemoryError:
+def out_of_memory(pool: str, limit_mib: int | None, text: str, peak_mib: int) -> WorkerMemoryError:
     """Say that a task wanted more than its worker may hold."""
     return WorkerMemoryError(
-        f"a worker of pool {pool!r} may hold {spec.memory_mib} MiB, and the task wanted more; "
+        f"a worker of pool {pool!r} may hold {limit_mib} MiB, and the task wanted more; "
         f"it had held {peak_mib} MiB" + (f": {text}" if text else ""),
-        limit_mib=spec.memory_mib,
+        limit_mib=limit_mib,
         peak_mib=peak_mib,
         hint="give it less at a time, or use a pool with a larger memory_mib",
     )
@@ -112,3 +115,19 @@ def poisonous(cost: int, death: Death) -> PoisonTaskError:
         exit_code=death.exit_code,
         hint="its function and arguments crash the process they run in; run them alone to see why",
     )
+
+
+def failure(task: Task, reply: Reply, pool: str, spec: PoolSpec) -> BaseException:
+    """Say what a reply says that brings no result."""
+    if reply.status == "stopped":
+        return stopped(task)
+    if reply.status == "memory":
+        return out_of_memory(pool, spec.memory_mib, reply.content.decode(), reply.peak_mib)
+    if reply.status == "device memory":
+        return device_full(pool, spec, reply.content.decode(), reply.peak_mib)
+    return unpack_error(reply.content)
+
+
+def unreadable(error: Exception) -> PoolError:
+    """Say that a result came, and cannot be read."""
+    return PoolError(f"the result cannot be read here: {error!r}")

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from dspex.pools.pool import Pool
-    from dspex.pools.slot import Slot
 
 Affinity = Literal["hint", "strict_queue", "strict_fail_fast"]
 OnLoss = Literal["rebuild", "fail"]
@@ -74,7 +73,8 @@ class Session:
         self.ttl_s = ttl_s
         self.defaults = dict(defaults or {})
         """What its owner wants unless told otherwise; ``dx.execute(..., session=...)`` reads it."""
-        self.slot: Slot | None = None
+        self.slot: Any = None
+        """Which worker has its state: a slot or a seat, as its engine has them."""
         self.calls = self.errors = self.lost = self.pending = 0
         self.is_lost = False
         self.used_at = time.monotonic()
@@ -137,7 +137,7 @@ class Session:
     # ── used by its engine ──────────────────────────────────────────────────────────────────────
 
     @property
-    def home(self) -> Slot | None:
+    def home(self) -> Any:
         """The worker that its calls must wait for."""
         return None if self.affinity == "hint" else self.slot
 
@@ -150,7 +150,7 @@ class Session:
         """Return what makes the state in a worker that has not got it."""
         return self._rehydrate if again else self._factory
 
-    def began(self, slot: Slot) -> None:
+    def began(self, slot: Any) -> None:
         """Note which worker has the state."""
         if self.slot is None or self.affinity == "hint":
             self.slot = slot
@@ -217,6 +217,6 @@ class Sessions:
         """Find the sessions that nobody has used for too long."""
         return [each for each in self if not each.pending and now - each.used_at > each.ttl_s]
 
-    def of(self, slot: Slot) -> list[Session]:
+    def of(self, slot: Any) -> list[Session]:
         """Find the sessions whose state one worker has."""
         return [each for each in self if each.slot is slot]

@@ -9,6 +9,7 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dspex.errors import PoolError
 from dspex.pools.shipping import pack, pack_function
 
 if TYPE_CHECKING:
@@ -24,7 +25,29 @@ correlation_id: ContextVar[str | None] = ContextVar("dspex_correlation_id", defa
 owner: ContextVar[str | None] = ContextVar("dspex_task_owner", default=None)
 """Who submits tasks just now, such as a notebook cell, so that its tasks can be stopped together."""
 
+notes: ContextVar[dict[Any, Any] | None] = ContextVar("dspex_session_notes", default=None)
+"""What `state` returns to the running task."""
+
+is_inside: ContextVar[bool] = ContextVar("dspex_is_inside_worker", default=False)
+"""Whether a task of a cluster's worker runs here, where there must be no pools."""
+
 _numbers = itertools.count(1)
+
+
+def state() -> dict[Any, Any]:
+    """Return the notes of the session that the running task belongs to: a dict that lives in its worker.
+
+    Raises
+    ------
+    PoolError
+        If no task of a session runs here.
+    """
+    found = notes.get()
+    if found is None:
+        raise PoolError(
+            "only a task that runs in a session has a state", hint="pool.submit(function, session='name')"
+        )
+    return found
 
 
 class TaskFuture(Future[Any]):

@@ -13,12 +13,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from dspex.errors import PoolError
 from dspex.pools import devices, limits, parcels
 from dspex.pools.board import Board
 from dspex.pools.parcels import Parcel
 from dspex.pools.shipping import Known, pack_error, pack_within, unpack
-from dspex.pools.task import correlation_id
+from dspex.pools.task import correlation_id, is_inside, notes
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -100,7 +99,6 @@ class Worker:
         self.sessions: dict[str, Any] = {}
         self.factories: dict[str, bytes] = {}
         self.current = 0
-        self.session: str | None = None
         self.notes: dict[str, dict[Any, Any]] = {}
         self._handler = self._on_stop
         self._armed = False
@@ -215,10 +213,11 @@ class Worker:
     def run(self, order: Order) -> Reply:
         """Run a task; whatever happens in it becomes the answer."""
         self._taken = 0
-        self.current, self.session = order.number, order.session and order.session[0]
+        self.current = order.number
         self.board.begin(self.plan.record, task=order.number, now=time.monotonic())
         began = time.perf_counter()
         token = correlation_id.set(order.correlation)
+        noted = notes.set(None if order.session is None else self.notes.setdefault(order.session[0], {}))
         try:
             status, content = self._outcome(order)
         except Stopped:
@@ -227,10 +226,11 @@ class Worker:
         if os.getpid() != self.pid:
             os._exit(0)  # the task forked, and this is the copy: the answer is the original's to give
         correlation_id.reset(token)
+        notes.reset(noted)
         for output in self._outputs:
             output.flush()
         self._stops.discard(self.current)
-        self.current, self.session = 0, None
+        self.current = 0
         self.mind_signals()
         self._done += 1
         self.board.end(self.plan.record, self._done)
@@ -350,22 +350,7 @@ def run(*order: Any) -> tuple[Any, ...]:
 
 def is_worker() -> bool:
     """Whether this process is a worker of a pool."""
-    return _worker is not None
-
-
-def state() -> dict[Any, Any]:
-    """Return the notes of the session that the running task belongs to: a dict that lives in its worker.
-
-    Raises
-    ------
-    PoolError
-        If no task of a session runs here.
-    """
-    if _worker is None or _worker.session is None:
-        raise PoolError(
-            "only a task that runs in a session has a state", hint="pool.submit(function, session='name')"
-        )
-    return _worker.notes.setdefault(_worker.session, {})
+    return _worker is not None or is_inside.get()
 
 
 def _reseed() -> None:

@@ -144,6 +144,63 @@ class EngineConformance:
         assert all(each.cancelled() for each in queued)
         assert gate.futures[0].result(0) == "through"
 
+    def test_shutdown_need_not_wait(self, gate):
+        """Without waiting, what was taken on is done all the same, and nothing more is taken on."""
+        gate.fill()
+        queued = [gate.pool.submit(square, k) for k in range(3)]
+        gate.pool.shutdown(wait=False)
+        with pytest.raises(RuntimeError, match="closed"):
+            gate.pool.submit(square, 1)
+        assert not any(each.done() for each in queued)
+        gate.open()
+        assert [each.result(TIMEOUT_S) for each in queued] == [0, 1, 4]
+
+    def test_waiting_for_the_first(self, gate):
+        """`wait` returns at the first that is done, or fails, if asked to; a future says how it stands."""
+        (running,) = gate.fill()
+        queued = gate.pool.submit(fail, "no")
+        assert (running.running(), queued.running(), running.done()) == (True, False, False)
+        with pytest.raises(TimeoutError):
+            running.result(timeout=0)
+        with pytest.raises(TimeoutError):
+            list(concurrent.futures.as_completed([running], timeout=0))
+        gate.open()
+        first = concurrent.futures.wait([running, queued], TIMEOUT_S, concurrent.futures.FIRST_COMPLETED)
+        assert first.done <= {running, queued}
+        last = concurrent.futures.wait([running, queued], TIMEOUT_S, concurrent.futures.FIRST_EXCEPTION)
+        assert queued in last.done
+        assert queued.done()
+
+    def test_cancelling_twice(self, gate):
+        """A cancelled future stays cancelled, tells its callbacks once, and `wait` counts it as done."""
+        gate.fill()
+        queued, heard = gate.pool.submit(square, 1), []
+        queued.add_done_callback(heard.append)
+        assert (queued.cancel(), queued.cancel(), queued.cancelled()) == (True, True, True)
+        assert concurrent.futures.wait([queued], TIMEOUT_S).done == {queued}
+        assert heard == [queued]
+        queued.add_done_callback(heard.append)
+        assert heard == [queued, queued]
+
+    def test_a_callback_that_fails_harms_nobody(self, make, caplog):
+        """Its failure is logged, the other callbacks are called, and the result is there."""
+        pool, heard = make(workers=1), []
+        future = pool.submit(square, 3)
+        future.add_done_callback(lambda _: 1 / 0)
+        future.add_done_callback(heard.append)
+        assert future.result(TIMEOUT_S) == 9
+        until(lambda: heard)
+        assert "ZeroDivisionError" in caplog.text
+
+    def test_an_event_loop_may_run_things_in_it(self, make):
+        """Asyncio takes it where it takes an executor."""
+        pool = make(workers=1)
+
+        async def main():
+            return await asyncio.get_running_loop().run_in_executor(pool, square, 5)
+
+        assert asyncio.run(main()) == 25
+
     def test_callbacks_may_use_the_pool(self, make):
         """A future's callback may submit, ask for statistics, and fail."""
         pool, heard = make(workers=1), []
@@ -250,10 +307,12 @@ class EngineConformance:
         """KeyboardInterrupt while waiting for a result stops that task."""
         gate = Gate(make(workers=1), tmp_path)
         (running,) = gate.fill()
-        waiting = threading.Condition.wait
+        waiting, caller = threading.Condition.wait, threading.get_ident()
 
         def interrupted(self, timeout=None):
-            raise KeyboardInterrupt
+            if threading.get_ident() == caller:
+                raise KeyboardInterrupt
+            return waiting(self, timeout)
 
         threading.Condition.wait = interrupted
         try:

@@ -1,10 +1,10 @@
 """The local engine does what every engine does, on real processes."""
 
 import pytest
-from conformance import EngineConformance
+from worker_conformance import WorkerConformance
 
 
-class TestProcesses(EngineConformance):
+class TestProcesses(WorkerConformance):
     @pytest.fixture
     def make(self, make_pool):
         return make_pool
