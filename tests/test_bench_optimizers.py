@@ -93,8 +93,10 @@ def test_bad_matrices_and_options_are_refused(tmp_path):
     np.save(tmp_path / "line.npy", np.ones(4))
     with pytest.raises(DataError, match=r"got shape \(4,\)"):
         worlds.load(tmp_path / "line.npy")
-    with pytest.raises(DataError, match="seeds can be set for the benchmark 'optimizers' alone"):
+    with pytest.raises(DataError, match="seeds can be set for one benchmark alone: optimizers or joint"):
         bench.run(["routing"], seeds=3)
+    with pytest.raises(DataError, match="matrix can be set for one benchmark alone: optimizers"):
+        bench.run(["joint"], matrix=tmp_path / "line.npy")
 
 
 @pytest.fixture
