@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dspex.native.signature import Signature, signature
     from dspex.native.template import Template, template
     from dspex.native.validate import Validator, validator
-    from dspex.optimizers.definition import Budget
+    from dspex.optimizers.budget import Budget
     from dspex.optimizers.study import Study
     from dspex.records import ModelInfo, Objective, Price, Strategy
     from dspex.runtime import Runtime
@@ -140,7 +140,7 @@ _HOMES = {
     "Adapter": "dspex.variables.base",
     "BatchSize": "dspex.variables.base",
     "Bool": "dspex.variables.base",
-    "Budget": "dspex.optimizers.definition",
+    "Budget": "dspex.optimizers.budget",
     "Choice": "dspex.variables.base",
     "Composite": "dspex.variables.base",
     "Confidence": "dspex.variables.base",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from dspex import session
 from dspex.errors import DataError, DefinitionError, DspexError, ExecutionError, UnknownNameError
 from dspex.native import metrics
-from dspex.optimizers.definition import Budget
+from dspex.optimizers.budget import Budget
 from dspex.variables.space import Space
 
 if TYPE_CHECKING:

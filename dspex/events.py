@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dspex.records import Configuration, Decision, Execution, Label, Score, Trial, TrialPhase, Turn
+    from dspex.records import Configuration, Decision, Execution, Label, Score, Stint, Trial, TrialPhase, Turn
 
 _log = logging.getLogger("dspex.events")
 
@@ -74,6 +74,23 @@ class TrialFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class StintStarted:
+    """One of several optimizers begins its turn."""
+
+    study: str
+    optimizer: str
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class StintFinished:
+    """One of several optimizers has ended its turn; its gain is known."""
+
+    study: str
+    stint: Stint
+
+
+@dataclass(frozen=True, slots=True)
 class StudyFinished:
     """A study ended. `reason` says why; `error` is set when it failed."""
 
@@ -105,6 +122,8 @@ Event = (
     | TrialStarted
     | ExampleScored
     | TrialFinished
+    | StintStarted
+    | StintFinished
     | StudyFinished
     | StudyAwaited
     | TurnTaken

@@ -385,6 +385,25 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Stint:
+    """What one of several optimizers did in one turn of its own."""
+
+    optimizer: str
+    member: int
+    """Its position among them."""
+    round: int
+    """From 1."""
+    before: float
+    """The score of the best program when it began, in metric units."""
+    after: float
+    """The score of what it found, if that was better; else as before."""
+    usage: Usage
+    n_trials: int
+    reason: str
+    """Why it ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One program that an optimizer of DSPy tried: what its predictors say."""
 

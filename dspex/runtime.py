@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     import dspy
     import pandas as pd
 
-    from dspex.optimizers.definition import Budget, Definition, Examples
+    from dspex.optimizers.budget import Budget
+    from dspex.optimizers.coordinate import Optimizer
+    from dspex.optimizers.definition import Definition, Examples
     from dspex.optimizers.holdout import Holdout
-    from dspex.optimizers.options import Beacon
-    from dspex.optimizers.teleprompters import Teleprompter
     from dspex.records import Configuration, Decision
     from dspex.variables.leases import OnConflict
     from dspex.variables.space import Space
@@ -286,7 +286,7 @@ class Runtime:
         trainset: Examples,
         metric: Callable[..., Any],
         valset: Examples | None = None,
-        optimizer: str | Beacon | Teleprompter = "beacon",
+        optimizer: Optimizer = "beacon",
         budget: Budget | None = None,
         name: str | None = None,
         seed: int = 0,
@@ -323,7 +323,7 @@ class Runtime:
         row = self._row(definition, resume=resume)
         known = self.store.scores(definition.name) if resume else ()
         study = Study(definition, pool=self.pool, store=self.store, events=self.events, known=known)
-        if isinstance(space, Registry) and definition.recipe is None:
+        if isinstance(space, Registry) and (definition.recipe is None or definition.varies):
             study.lease_of(space, on_conflict)
         self._enter(definition, row)
         self.studies[study.name] = study

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import dspy
     import pandas as pd
 
+    from dspex.optimizers.budget import Budget
     from dspex.optimizers.continuous import Continuous
-    from dspex.optimizers.definition import Budget, Examples
+    from dspex.optimizers.coordinate import Optimizer
+    from dspex.optimizers.definition import Examples
     from dspex.optimizers.holdout import Holdout
-    from dspex.optimizers.options import Beacon
     from dspex.optimizers.study import Study
-    from dspex.optimizers.teleprompters import Teleprompter
     from dspex.orchestrator.insights import Route
     from dspex.orchestrator.result import Result
     from dspex.records import Decision, Strategy
@@ -159,7 +159,7 @@ def optimize(
     trainset: Examples,
     metric: Callable[..., Any],
     valset: Examples | None = None,
-    optimizer: str | Beacon | Teleprompter = "beacon",
+    optimizer: Optimizer = "beacon",
     budget: Budget | None = None,
     name: str | None = None,
     seed: int = 0,
@@ -181,7 +181,7 @@ def optimize(
         `instructions` change every predictor; other names change the program's own attributes. The search
         of a registry begins with its values of now and holds a lease on them; ``registry.adopt(study)``
         writes the best back. An optimizer of DSPy needs none: it varies instructions and demonstrations, of
-        the space's default.
+        the space's default; SIMBA varies the space's models, modules, adapters and numbers with them.
     trainset
         Examples: `dspy.Example` or dicts. Without a `valset` they are scored, except for a fifth that is
         kept for demos if the space has `demos`.
@@ -190,10 +190,12 @@ def optimize(
     valset
         Examples that are scored instead, and never shown as demos.
     optimizer
-        ``beacon``, ``gp``, ``tpe`` or ``random``, or ``dspex.optimizers.Beacon(acquisition="ei")`` with
-        options, a goal beside quality among them; or one of DSPy's, by name (``simba``, ``miprov2``, ``gepa``, ``copro``,
+        ``auto`` chooses and says why. ``beacon``, ``gp``, ``tpe``, ``random`` or ``grid`` search the space, or
+        ``dspex.optimizers.Beacon(acquisition="ei")`` with options, a goal beside quality among them; or one of
+        DSPy's, by name (``simba``, ``miprov2``, ``gepa``, ``copro``,
         ``bootstrap``, ``bootstrap_rs``, ``bootstrap_optuna``, ``knn``, ``infer_rules``, ``better_together``,
-        ``labeled``) or with options: ``dspex.optimizers.Simba(max_steps=4)``.
+        ``labeled``) or with options: ``dspex.optimizers.Simba(max_steps=4)``. Several take turns: ``["beacon", "simba"]``, or
+        `dspex.optimizers.Coordinate` for other schedules.
     budget
         When to stop; 40 trials by default, which is 48 examples for each on average and fewer once nothing is
         likely to be better, and for an optimizer of DSPy when it is done.

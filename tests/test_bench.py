@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dspex import bench
-from dspex.bench import definitions, routing, scoring, spaces, studies
+from dspex.bench import definitions, routing, scoring, spaces, studies, together
 from dspex.bench.timing import medians_us
 from dspex.errors import UnknownNameError
 
@@ -88,3 +88,17 @@ def test_studies_print_every_figure(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()[3:]
     assert [line[-2:].strip() for line in lines] == ["ms", "ms", "ms", "s"]
     assert float(lines[-1][60:-2]) >= 0
+
+
+def test_together_prints_turns_beside_each_alone(monkeypatch, capsys):
+    """A small run of the real benchmark: three schedules, and none spends more calls than it has."""
+    monkeypatch.setattr(together, "_SEEDS", 1)
+    monkeypatch.setattr(together, "_CALLS", 250)
+    monkeypatch.setattr(together, "_N_VAL", 16)
+    bench.run(["together"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    rows = {line[:30].strip(): line[30:].split() for line in lines[2:]}
+    schedules = [f"together, {name}" for name in ("sequential", "alternating", "parallel")]
+    assert list(rows) == ["beacon", "simba", "bootstrap_rs", "simba over the space", *schedules]
+    assert all(rows[name][3:] in (["0", "of", "1", "seeds"], ["1", "of", "1", "seeds"]) for name in schedules)
+    assert all(16 <= int(rows[name][2]) <= 250 for name in schedules)

@@ -20,6 +20,7 @@ from dspex.bench import (
     scoring,
     spaces,
     studies,
+    together,
 )
 from dspex.errors import DataError, UnknownNameError
 
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "scoring": scoring.run,
     "spaces": spaces.run,
     "studies": studies.run,
+    "together": together.run,
 }
 
 _OPTIONS = {"optimizers": ("seeds", "matrix"), "joint": ("seeds",)}

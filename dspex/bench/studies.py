@@ -1,4 +1,4 @@
-"""What a study adds to the evaluations it asks for, beside plain DSPy, and how soon a long one is back."""
+"""What a study adds to the evaluations it asks for, beside plain DSPy, how soon a long one is back, and how often it errs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dspex.bridge import compile as compile_bridge
 from dspex.bridge.watching import Watcher
 from dspex.optimizers.evaluate import Evaluator
 from dspex.optimizers.ledger import Ledger
+from dspex.optimizers.stats import false_alarms
 from dspex.pools import make_pool
 from dspex.records import Score, Trial, Usage
 from dspex.store import Store
@@ -29,6 +30,7 @@ _EXAMPLES = 300
 _ROUNDS = 5
 _TRIALS = 10_000
 _ROWS_A_TRIAL = 8
+_SIMULATIONS = 1000
 
 
 def run() -> None:
@@ -53,7 +55,21 @@ def _print(task: sandbox.Task) -> None:
         },
         "ms",
     )
+    _print_false_alarms(task)
     print_rows({f"a study of {_TRIALS:,} trials is back after": _load_s()}, "s")
+
+
+def _print_false_alarms(task: sandbox.Task) -> None:
+    """Print how often a program that is compared with itself is declared to be better."""
+    scores = [task.metric(example, _answered(task, example)) for example in task.dev[:_EXAMPLES]]
+    for title, is_sequential in (("", False), (", looking after every example", True)):
+        share = false_alarms(scores, simulations=_SIMULATIONS, sequential=is_sequential)
+        print(f"  A/A{title}: declared a winner in {100 * share:.1f} % of {_SIMULATIONS}")
+
+
+def _answered(task: sandbox.Task, example: dspy.Example) -> dspy.Prediction:
+    with dspy.context(lm=sandbox.lm("small")):
+        return _program(task)(**example.inputs())
 
 
 def _best_ms(work: Callable[[], float]) -> float:

@@ -33,6 +33,9 @@ REMEMBERED = "dspex"
 WAY = "_way"
 """The attribute that holds a module's `Way`."""
 
+CARRIED = "_carried"
+"""The attribute that names the configuration of a program, while an optimizer of DSPy varies it."""
+
 _COMPILED = (compiled.ChatAdapter, compiled.JSONAdapter, compiled.XMLAdapter)
 
 
@@ -82,7 +85,7 @@ def _bound_class(base: Any) -> Any:
         name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")
     }
     namespace["__reduce_ex__"] = _reduced
-    wrappers = {"forward": _forward, "aforward": _aforward}
+    wrappers = {"forward": _forward, "aforward": _aforward, "set_lm": _set_lm, "get_lm": _get_lm}
     if issubclass(base, Parameter):
         wrappers["reset"] = _reset
     for name, wrapper in wrappers.items():
@@ -118,6 +121,36 @@ def _aforward(inner: Callable[..., Any]) -> Callable[..., Any]:
             return await inner(self, *args, **kwargs)
 
     return aforward
+
+
+def _set_lm(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """Set a model. Where a configuration says which, it stays, and makes as many draws as the given one."""
+
+    @functools.wraps(inner)
+    def set_lm(self: Any, lm: Any) -> None:
+        inner(self, lm)
+        if CARRIED in copying.contents(self):
+            for predictor in self.predictors():
+                predictor.lm = _drawn(way_of(predictor), lm)
+
+    return set_lm
+
+
+def _get_lm(inner: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(inner)
+    def get_lm(self: Any) -> Any:
+        if CARRIED not in copying.contents(self):
+            return inner(self)
+        return next((each.lm for each in self.predictors()), None)
+
+    return get_lm
+
+
+def _drawn(way: Way, lm: Any) -> Any:
+    if way.lm is None:
+        return lm
+    draw = {name: lm.kwargs[name] for name in ("rollout_id", "temperature") if name in lm.kwargs}
+    return way.lm.copy(**{**draw, **way.settings})
 
 
 def _reset(inner: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -11,6 +12,7 @@ from dspy.utils.callback import BaseCallback
 
 from dspex.bridge import examples as examples_bridge
 from dspex.bridge import identity, quiet, replies
+from dspex.bridge.bound import WAY, way_of
 from dspex.bridge.compiled.accelerate import accelerated
 from dspex.bridge.observe import Meter, metered, note_rollout
 from dspex.bridge.watching import inputs_key_of
@@ -118,10 +120,18 @@ def lifted(student: dspy.Module, default_lm: dspy.BaseLM) -> tuple[dspy.Module, 
     if len({identity.key_of_lm(lm) for lm in used}) <= 1:
         for predictor in predictors:
             predictor.lm = None
+            _untied(predictor)
         return bound, replies.cached(used[0] if used else default_lm), True
     for predictor, lm in zip(predictors, used, strict=True):
         predictor.lm = replies.cached(lm)
     return bound, replies.cached(default_lm), False
+
+
+def _untied(predictor: Any) -> None:
+    """Let a reset give no model back: DSPy resets teachers too, which have one of their own."""
+    way = way_of(predictor)
+    if way.lm is not None:
+        setattr(predictor, WAY, replace(way, lm=None))
 
 
 def frozen(said: Sequence[Said]) -> list[Said]:

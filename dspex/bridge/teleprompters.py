@@ -57,6 +57,8 @@ class Setting:
     reflection_lm: dspy.BaseLM
     """The model for thinking about failures, where none is named."""
     notice: Callable[[str], None]
+    strategies: Callable[[Sequence[Any]], list[Any]] | None = None
+    """Makes other strategies of SIMBA's own."""
 
 
 @functools.cache
@@ -91,6 +93,8 @@ def compile_with(
 ) -> dspy.Module:
     """Make an optimizer and let it compile a program, in the context that `compile.at_work` sets up."""
     optimizer, called = made(kind, options, student, setting)
+    if setting.strategies is not None:
+        optimizer.strategies = setting.strategies(optimizer.strategies)
     with _seeded_optuna(setting.seed):
         compiled: dspy.Module = optimizer.compile(student, **called)
     return compiled

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.optimizers.beacon import Goal, Recommendation, Row, Work
 from dspex.optimizers.beacon.blackbox import Found, Smooth, maximize, minimize
+from dspex.optimizers.coordinate import Coordinate
+from dspex.optimizers.grid import Grid
 from dspex.optimizers.options import SEARCHES, Beacon, search_named
+from dspex.optimizers.pruning import Pruned
 from dspex.optimizers.random_search import RandomSearch
 from dspex.optimizers.teleprompters import (
     COPRO,
@@ -36,12 +39,15 @@ __all__ = [
     "BootstrapFewShotWithOptuna",
     "BootstrapFewShotWithRandomSearch",
     "Continuous",
+    "Coordinate",
     "Found",
     "Goal",
+    "Grid",
     "InferRules",
     "KNNFewShot",
     "LabeledFewShot",
     "MIPROv2",
+    "Pruned",
     "RandomSearch",
     "Recommendation",
     "Row",

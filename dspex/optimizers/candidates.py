@@ -31,6 +31,13 @@ class Tried:
     paid: Usage = field(default_factory=Usage)
     seen_at: int = 0
     is_open: bool = True
+    labels: Configuration = field(default_factory=dict)
+    """What was varied beside what it says."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """Say in a few words what it is."""
+        return {**self.labels, **configuration_of(self.candidate)}
 
     @property
     def scores(self) -> list[float]:

@@ -17,7 +17,8 @@ from dspex.bridge.watching import Watcher
 from dspex.errors import CancelledError, DataError, ExecutionError
 from dspex.native.metrics import as_gepa
 from dspex.optimizers.candidates import Tried, believed, configuration_of, nearest
-from dspex.records import Candidate, Score, Trial, TrialPhase, Usage
+from dspex.optimizers.varying import Varying
+from dspex.records import Candidate, Configuration, Score, Trial, TrialPhase, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,7 @@ class _Finalist:
     said: Sequence[Said]
     program: dspy.Module
     """As it is evaluated: its model comes from outside."""
+    labels: Configuration = field(default_factory=dict)
 
 
 class Compiling:
@@ -78,6 +80,8 @@ class Compiling:
         self._paid_before = shop.store.replies_usage(self._what.name)
         self._meter: Meter | None = None
         self._began = time.monotonic()
+        self._varying = Varying(self._what) if self._what.varies else None
+        self._labels_of: dict[str, Configuration] = {}
         self.student_key = identity.fingerprint(identity.said_by(self._what.student))
 
     # ── what came of it ─────────────────────────────────────────────────────────────────────────
@@ -92,8 +96,13 @@ class Compiling:
         """Return a program of a trial, on the student's own models."""
         made = self._programs.get(key)
         if made is None:
-            made = compile_bridge.transplanted(self._what.student, self._tried[key].said)
+            made = self._made(self._what.student, self._tried[key].said, self._tried[key].labels)
         return compile_bridge.tied(made, self._what.default_lm)
+
+    def ledger_key(self, key: str) -> str:
+        """Return what the ledger calls the configuration that a program runs."""
+        labels = self._labels_of.get(key)
+        return self._what.default_key if labels is None else self._key_of(labels)
 
     def best_keys(self) -> list[str]:
         """Return the programs, best first as believed: the ones seen on few examples with reserve."""
@@ -109,6 +118,8 @@ class Compiling:
     def run(self) -> None:
         """Let the optimizer compile, then compare what it made with the student."""
         student, lm, _ = compile_bridge.lifted(self._what.student, self._what.default_lm)
+        if self._varying is not None:
+            student = self._varying.student(student)
         with compile_bridge.at_work(
             self._what.name, lm, self._shop.store, stopped=self._is_over, threads=self._shop.pool.workers
         ) as meter:
@@ -143,6 +154,7 @@ class Compiling:
             find_lm=self._what.find_lm,
             reflection_lm=self._what.reflection_lm,
             notice=self.notices.append,
+            strategies=None if self._varying is None else self._varying.strategies,
         )
         done = _Done()
 
@@ -214,7 +226,7 @@ class Compiling:
     def _saw(self, seen: Seen) -> None:
         """Enter a scored run into the ledger and into its program's trial."""
         row = Score(
-            configuration_key=self._what.default_key,
+            configuration_key=self._key_of(self._labels(seen)),
             example_key=examples_bridge.key_of(seen.example),
             score=seen.score,
             usage=seen.usage,
@@ -262,27 +274,53 @@ class Compiling:
             # A teacher hides each example's own demonstration: its attempts are one trial all the same.
             said = [each._replace(demos=()) for each in said]
             key, phase = identity.digest("teacher", identity.fingerprint(said)), "bootstrap"
+        labels = self._labels(seen)
+        key = self._program_key(key, labels)
         tried = self._tried.get(key)
         if tried is None:
-            tried = self._new(key, said, "search" if phase == "search" else "bootstrap")
+            tried = self._new(key, said, "search" if phase == "search" else "bootstrap", labels)
         return tried
 
-    def _new(self, key: str, said: Sequence[Said], phase: TrialPhase) -> Tried:
+    def _labels(self, seen: Seen) -> Configuration:
+        return {} if self._varying is None else self._varying.labels(seen.program)
+
+    def _key_of(self, labels: Configuration) -> str:
+        return self._what.default_key if self._varying is None or not labels else self._varying.key(labels)
+
+    def _program_key(self, fingerprint: str, labels: Configuration) -> str:
+        """Name a program by what it says, and by its configuration where that is not the student's."""
+        if self._varying is None or self._varying.is_default(labels):
+            return fingerprint
+        return identity.digest(fingerprint, self._key_of(labels))
+
+    def _made(self, base: dspy.Module, said: Sequence[Said], labels: Configuration) -> dspy.Module:
+        """Make a program of a base, or of the one that a varied configuration makes."""
+        if self._varying is None:
+            return compile_bridge.transplanted(base, said)
+        return self._varying.program(labels, said)
+
+    def _evaluated(self, student: dspy.Module, said: Sequence[Said], labels: Configuration) -> dspy.Module:
+        """Make a program whose models' answers are kept while it is scored."""
+        if self._varying is None:
+            return compile_bridge.transplanted(student, said)
+        return self._varying.evaluated(labels, said)
+
+    def _new(self, key: str, said: Sequence[Said], phase: TrialPhase, labels: Configuration) -> Tried:
+        self._labels_of[key] = labels
         described = compile_bridge.candidate(said, key, 0, None)
         parent = nearest(described, self.candidates.values())
-        number = self._shop.trials.begin(configuration_of(described), key, phase, len(self._what.scored))
+        configuration = {**labels, **configuration_of(described)}
+        number = self._shop.trials.begin(configuration, key, phase, len(self._what.scored))
         described = compile_bridge.candidate(said, key, number, parent)
         self._shop.store.append_candidate(self._what.name, described)
         self.candidates[key] = described
-        self._tried[key] = Tried(number, described, compile_bridge.frozen(said), phase)
+        self._tried[key] = Tried(number, described, compile_bridge.frozen(said), phase, labels=labels)
         return self._tried[key]
 
     def _reopen(self, tried: Tried) -> None:
         tried.is_open = True
         n_examples = len(self._what.scored)
-        self._shop.trials.begin(
-            configuration_of(tried.candidate), tried.candidate.key, tried.phase, n_examples
-        )
+        self._shop.trials.begin(tried.configuration, tried.candidate.key, tried.phase, n_examples)
 
     def _rested(self, key: str) -> None:
         with self._lock:
@@ -303,7 +341,7 @@ class Compiling:
         tried.is_open = False
         trial = Trial(
             number=tried.number,
-            configuration=configuration_of(tried.candidate),
+            configuration=tried.configuration,
             configuration_key=tried.candidate.key,
             score=sum(scores) / len(scores),
             n_examples=len(scores),
@@ -340,18 +378,21 @@ class Compiling:
         if self.compiled is not None:
             made = self._compiled_finalist(student, self.compiled)
             found[made.key] = made
-        said_by = {key: self._tried[key].said for key in self.best_keys()[:_FINALISTS]}
-        said_by[self.student_key] = identity.said_by(self._what.student)
-        for key, said in said_by.items():
-            found.setdefault(key, _Finalist(key, said, compile_bridge.transplanted(student, said)))
+        best = {key: self._tried[key] for key in self.best_keys()[:_FINALISTS]}
+        said_by = {key: (tried.said, tried.labels) for key, tried in best.items()}
+        default = {} if self._varying is None else self._varying.labels(student)
+        said_by[self.student_key] = identity.said_by(self._what.student), default
+        for key, (said, labels) in said_by.items():
+            found.setdefault(key, _Finalist(key, said, self._evaluated(student, said, labels), labels))
         return list(found.values())
 
     def _compiled_finalist(self, student: dspy.Module, compiled: dspy.Module) -> _Finalist:
         said = identity.said_by(compiled)
         if self._recipe.kind != "KNNFewShot":
-            key = identity.fingerprint(said)
-            self._programs[key] = compile_bridge.transplanted(self._what.student, said)
-            return _Finalist(key, said, compile_bridge.transplanted(student, said))
+            labels = {} if self._varying is None else self._varying.labels(compiled)
+            key = self._program_key(identity.fingerprint(said), labels)
+            self._programs[key] = self._made(self._what.student, said, labels)
+            return _Finalist(key, said, self._evaluated(student, said, labels), labels)
         # What it adds is not in its predictors: it looks for demonstrations when it runs.
         options = [f"{name}={value!r}" for name, value in sorted(self._recipe.options.items())]
         key = identity.digest("knn", identity.fingerprint(said), *options, str(self._what.identity["demos"]))
@@ -368,15 +409,16 @@ class Compiling:
 
     def _score_finalist(self, finalist: _Finalist, lm: dspy.BaseLM, examples: Sequence[dspy.Example]) -> None:
         described = compile_bridge.candidate(finalist.said, finalist.key, 0, None)
+        configuration = {**finalist.labels, **configuration_of(described)}
         began = time.time()
-        number = self._shop.trials.begin(configuration_of(described), finalist.key, "final", len(examples))
+        number = self._shop.trials.begin(configuration, finalist.key, "final", len(examples))
         scores, spent = self._shop.evaluator(number).evaluate(
-            finalist.program, lm, self._what.default_key, examples
+            finalist.program, lm, self._key_of(finalist.labels), examples
         )
         self._shop.trials.finish(
             Trial(
                 number=number,
-                configuration=configuration_of(described),
+                configuration=configuration,
                 configuration_key=finalist.key,
                 score=sum(score.score for score in scores) / len(scores),
                 n_examples=len(scores),
@@ -387,9 +429,9 @@ class Compiling:
                 phase="final",
             )
         )
-        self._programs.setdefault(
-            finalist.key, compile_bridge.transplanted(self._what.student, finalist.said)
-        )
+        self._labels_of[finalist.key] = finalist.labels
+        made = self._made(self._what.student, finalist.said, finalist.labels)
+        self._programs.setdefault(finalist.key, made)
 
     def _explain_no_demos(self) -> None:
         """Say why a bootstrap came back with nothing."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import CancelledError, DataError, DefinitionError, DspexError
 from dspex.events import Event, ExecutionFinished, LabelGiven, StudyFinished
-from dspex.optimizers.definition import Budget
+from dspex.optimizers.budget import Budget
 from dspex.optimizers.promotion import Check, Since
 from dspex.optimizers.quality import CanaryTest, FallDetector, Side
 from dspex.optimizers.turns import Turns

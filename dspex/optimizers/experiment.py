@@ -43,6 +43,16 @@ class Runnable(NamedTuple):
         return identity.run_key(self.program, identity.said_by(self.program), self.lm)
 
 
+def _runnable(what: Definition, program: dspy.Module, configuration_key: str) -> Runnable:
+    """Return a program as a study runs it: its rows are found by that."""
+    # An optimizer of DSPy sets the model from outside; what it adds to `forward` cannot be moved.
+    if what.recipe is None or what.varies or "forward" in vars(program):
+        return Runnable(program, what.default_lm, configuration_key)
+    student, lm, _ = compile_bridge.lifted(what.student, what.default_lm)
+    moved = compile_bridge.transplanted(student, identity.said_by(program))
+    return Runnable(moved, lm, configuration_key)
+
+
 class Experiment(ABC):
     """What a `Study` can say about itself once there are trials; what it knows, a study has to bring."""
 
@@ -91,6 +101,12 @@ class Experiment(ABC):
     @abstractmethod
     def program_of(self, trial: Trial) -> dspy.Module: ...  # noqa: D102  # as above
 
+    @abstractmethod
+    def definition_of(self, trial: Trial) -> Definition: ...  # noqa: D102  # as above
+
+    @abstractmethod
+    def ledger_key(self, trial: Trial) -> str: ...  # noqa: D102  # as above
+
     @property
     def rows(self) -> list[Score]:
         """The ledger's rows as records; `scores` has them as a table."""
@@ -98,23 +114,15 @@ class Experiment(ABC):
 
     def best_program(self) -> Runnable:
         """Return the best program, as the study runs it."""
-        best, is_search = self.best, self.definition.recipe is None
-        key = best.configuration_key if is_search else self.definition.default_key
-        return self.runnable(self.program_of(best), key)
+        return self.program_run(self.best)
+
+    def program_run(self, trial: Trial) -> Runnable:
+        """Return a trial's program, as the study runs it."""
+        return _runnable(self.definition_of(trial), self.program_of(trial), self.ledger_key(trial))
 
     def default_program(self) -> Runnable:
         """Return the program that the study began with, as the study runs it."""
-        return self.runnable(self.definition.student, self.definition.default_key)
-
-    def runnable(self, program: dspy.Module, configuration_key: str) -> Runnable:
-        """Return a program as the study runs it: its rows are found by that."""
-        what = self.definition
-        # An optimizer of DSPy sets the model from outside; what it adds to `forward` cannot be moved.
-        if what.recipe is None or "forward" in vars(program):
-            return Runnable(program, what.default_lm, configuration_key)
-        student, lm, _ = compile_bridge.lifted(what.student, what.default_lm)
-        moved = compile_bridge.transplanted(student, identity.said_by(program))
-        return Runnable(moved, lm, configuration_key)
+        return _runnable(self.definition, self.definition.student, self.definition.default_key)
 
     def example_scores(self, ran: Runnable) -> dict[str, float]:
         """Return what a program has scored on each example, the holdout included."""
@@ -173,16 +181,22 @@ class Experiment(ABC):
         return pd.DataFrame({"importance": list(found.values())}, index=index)
 
     def _space(self) -> Space:
-        if self.definition.recipe is not None or self.definition.space is None:
+        what = self.definition
+        if what.space is None or not (what.is_search or what.varies or what.plan is not None):
             raise DataError(
                 f"{self.name} searched no space: {self.definition.optimizer} varies instructions and demonstrations",
                 hint="study.lineage() shows what it changed",
             )
-        return self.definition.space
+        return what.space
 
     def _scored(self) -> list[tuple[Configuration, float]]:
+        """Return the space's part of each trial; beside it there may be texts."""
+        names = self._space()
         found = {
-            trial.configuration_key: (trial.configuration, trial.score)
+            trial.configuration_key: (
+                {name: value for name, value in trial.configuration.items() if name in names},
+                trial.score,
+            )
             for trial in self.finished_trials
             if trial.phase == "search"
         }

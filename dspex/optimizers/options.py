@@ -10,6 +10,7 @@ from dspex.optimizers.beacon.blackbox import Smooth
 from dspex.optimizers.beacon.goal import Goal
 from dspex.optimizers.beacon.pacing import Paced
 from dspex.optimizers.beacon.search import ACQUISITIONS, Acquisition
+from dspex.optimizers.grid import Grid
 from dspex.optimizers.random_search import RandomSearch
 from dspex.optimizers.tpe import Tpe
 
@@ -131,7 +132,7 @@ def _gp(space: Space, *, seed: int = 0) -> Smooth:
     return Smooth(space, seed=seed, noise=None)
 
 
-WHOLE: dict[str, Callable[..., Search]] = {"gp": _gp, "random": RandomSearch, "tpe": Tpe}
+WHOLE: dict[str, Callable[..., Search]] = {"gp": _gp, "grid": Grid, "random": RandomSearch, "tpe": Tpe}
 """Searches that look at a configuration's mean over one sample of the examples."""
 
 SEARCHES = ("beacon", *WHOLE)

@@ -37,11 +37,17 @@ def _distributions(study: Experiment, trials: list[Trial]) -> dict[str, BaseDist
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     space = study.definition.space
-    if study.definition.recipe is None and space is not None:
-        return space.to_optuna()
-    texts = list(dict.fromkeys(str(trial.configuration["instructions"]) for trial in trials))
+    own = {} if space is None or not _is_searched(study) else space.to_optuna()
+    if study.definition.is_search:
+        return own
+    texts = list(dict.fromkeys(str(trial.configuration.get("instructions", "")) for trial in trials))
     most = max((_n_demos(trial) for trial in trials), default=0)
-    return {"instructions": CategoricalDistribution(texts or [""]), "demos": IntDistribution(0, most)}
+    return {"instructions": CategoricalDistribution(texts or [""]), "demos": IntDistribution(0, most), **own}
+
+
+def _is_searched(study: Experiment) -> bool:
+    """Whether the space is searched, be it beside texts; an optimizer of DSPy alone leaves it at its default."""
+    return study.definition.is_search or study.definition.varies or study.definition.plan is not None
 
 
 def _trial(
@@ -73,12 +79,16 @@ def _trial(
 
 def _params(study: Experiment, trial: Trial) -> dict[str, Any]:
     space = study.definition.space
-    if study.definition.recipe is None and space is not None:
-        return exchange.to_params(space, trial.configuration)
-    return {"instructions": str(trial.configuration["instructions"]), "demos": _n_demos(trial)}
+    own: dict[str, Any] = {}
+    if space is not None and _is_searched(study):
+        own = exchange.to_params(
+            space, {name: trial.configuration[name] for name in trial.configuration if name in space}
+        )
+    if study.definition.is_search:
+        return own
+    return {"instructions": str(trial.configuration.get("instructions", "")), "demos": _n_demos(trial), **own}
 
 
 def _n_demos(trial: Trial) -> int:
-    count = trial.configuration["demos"]
-    assert isinstance(count, int)  # the compiler counts them
-    return count
+    count = trial.configuration.get("demos", 0)
+    return count if isinstance(count, int) else 0  # the space's own sets of demos have names

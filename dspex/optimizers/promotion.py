@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     import dspy
 
-    from dspex.optimizers.definition import Budget, Examples
+    from dspex.optimizers.budget import Budget
+    from dspex.optimizers.definition import Examples
     from dspex.optimizers.stats import Comparison
     from dspex.pools import Pool
     from dspex.records import Configuration

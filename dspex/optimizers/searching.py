@@ -14,6 +14,7 @@ from dspex.optimizers.beacon.work import Row, Work
 from dspex.optimizers.candidates import believed
 from dspex.optimizers.evaluate import Scored, Task
 from dspex.optimizers.options import search_named
+from dspex.optimizers.pruning import Stepwise
 from dspex.optimizers.search import OneByOne
 from dspex.optimizers.warm import earlier_rows
 from dspex.records import Configuration, Score, Trial, TrialPhase, Usage
@@ -69,11 +70,13 @@ class Searching:
         self._n_leaders = _LEADERS if self._engine is None else _LEADERS - 1
         self._began = time.monotonic()
 
-    def _whole(self) -> OneByOne:
+    def _whole(self) -> Batches:
         sample = list(self._examples)
         if len(sample) > SAMPLE:
             sample = random.Random(self._what.seed).sample(sample, SAMPLE)
         search = search_named(self._what.optimizer, self._space, self._what.seed)
+        if self._what.pruner is not None:
+            return Stepwise(search, self._space, sample, self._what.pruner)
         return OneByOne(search, self._space, sample)
 
     @property

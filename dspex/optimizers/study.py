@@ -13,6 +13,7 @@ from dspex.errors import CancelledError, ExecutionError
 from dspex.events import EventBus, StudyAwaited, StudyFinished, StudyStarted
 from dspex.optimizers import holdout
 from dspex.optimizers.compiling import Compiling
+from dspex.optimizers.coordinating import Coordinating
 from dspex.optimizers.experiment import Experiment
 from dspex.optimizers.ledger import Ledger
 from dspex.optimizers.searching import Searching
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
     from dspex.optimizers.beacon import Recommendation
     from dspex.optimizers.definition import Definition
     from dspex.pools import Pool
-    from dspex.records import Candidate, Score, Trial, Usage
+    from dspex.records import Candidate, Score, Stint, Trial, Usage
     from dspex.store import Store
     from dspex.variables.leases import Lease, OnConflict
     from dspex.variables.registry import Registry
+
+_WRITERS = (Compiling, Coordinating)
+"""Work that makes programs of its own beside configurations."""
 
 StudyState = Literal["queued", "running", "finished", "cancelled", "failed"]
 
@@ -60,7 +64,7 @@ class Study(Experiment):
         self._trials = Trials(self.name, store, events)
         shop = Workshop(definition, self._ledger, self._trials, pool, store, self._stop.is_set)
         self._shop = shop
-        self._work = Searching(shop) if definition.recipe is None else Compiling(shop)
+        self._work = _work(shop, events)
         self._lease: Lease | None = None
         # dspy's settings and the notebook cell that began this travel in context variables.
         context = contextvars.copy_context()
@@ -106,6 +110,7 @@ class Study(Experiment):
         if best is not None:
             parts.append(f"best {best.score:.3f}")
         parts.append(f"${self.usage.cost_usd:.4f}")
+        parts += self.definition.notices
         return f"<Study {self.name}: {', '.join(parts)}>"
 
     # ── waiting and stopping ────────────────────────────────────────────────────────────────────
@@ -209,7 +214,7 @@ class Study(Experiment):
     def baseline(self) -> Trial | None:
         """The most thorough trial of the default configuration, or of the program as it was given."""
         work = self._work
-        default = work.student_key if isinstance(work, Compiling) else self.definition.default_key
+        default = work.student_key if isinstance(work, _WRITERS) else self.definition.default_key
         mine = [trial for trial in self.finished_trials if trial.configuration_key == default]
         return max(mine, key=lambda trial: (trial.phase == "final", trial.n_examples), default=None)
 
@@ -264,9 +269,23 @@ class Study(Experiment):
 
     def program_of(self, trial: Trial) -> dspy.Module:
         """Return the program of a trial, as `program` is."""
+        if isinstance(self._work, Coordinating):
+            return self._work.program(trial)
         if isinstance(self._work, Compiling):
             return self._work.program(trial.configuration_key)
         return self.definition.bind(trial.configuration)
+
+    def definition_of(self, trial: Trial) -> Definition:
+        """Return what a trial's program was run for: the study, or the turn of one of several optimizers."""
+        if isinstance(self._work, Coordinating):
+            return self._work.definition_of(trial.configuration_key)
+        return self.definition
+
+    def ledger_key(self, trial: Trial) -> str:
+        """Return what the ledger calls the configuration of a trial's program."""
+        if isinstance(self._work, Searching):
+            return trial.configuration_key
+        return self._work.ledger_key(trial.configuration_key)
 
     @property
     def compiled(self) -> dspy.Module | None:
@@ -276,17 +295,38 @@ class Study(Experiment):
     @property
     def candidates(self) -> tuple[Candidate, ...]:
         """What each program said that an optimizer of DSPy tried; none for a search."""
-        return tuple(self._work.candidates.values()) if isinstance(self._work, Compiling) else ()
+        return tuple(self._work.candidates.values()) if isinstance(self._work, _WRITERS) else ()
 
     @property
     def notices(self) -> tuple[str, ...]:
         """What was mended or went unexpectedly, in sentences."""
-        return tuple(self._work.notices) if isinstance(self._work, Compiling) else ()
+        return *self.definition.notices, *(self._work.notices if isinstance(self._work, _WRITERS) else ())
+
+    @property
+    def improvements(self) -> pd.DataFrame:
+        """What each of several optimizers gained: by, round, from, to, calls, cost_usd; one row a gain.
+
+        Empty where there is one optimizer.
+        """
+        import pandas as pd
+
+        columns = ["by", "round", "from", "to", "calls", "cost_usd"]
+        rows = [
+            (stint.optimizer, stint.round, stint.before, stint.after, stint.usage.calls, stint.usage.cost_usd)
+            for stint in self.stints
+            if stint.after > stint.before
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def stints(self) -> tuple[Stint, ...]:
+        """What each of several optimizers did, those that gained nothing included."""
+        return tuple(self._work.stints) if isinstance(self._work, Coordinating) else ()
 
     @property
     def usage(self) -> Usage:
         """What the study has paid for, unfinished trials included."""
-        if isinstance(self._work, Compiling):
+        if isinstance(self._work, _WRITERS):
             # It counts what is asked while it compiles and compares; the holdout comes after that.
             return self._work.usage + holdout.usage(self._shop)
         return self._work.usage
@@ -340,3 +380,9 @@ class Study(Experiment):
             calls=usage.calls,
             cost_usd=usage.cost_usd,
         )
+
+
+def _work(shop: Workshop, events: EventBus) -> Searching | Compiling | Coordinating:
+    if shop.definition.plan is not None:
+        return Coordinating(shop, events)
+    return Searching(shop) if shop.definition.recipe is None else Compiling(shop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from typing import TYPE_CHECKING, Literal
 
 import optuna
@@ -69,15 +70,23 @@ class Tpe:
 
 def _sampler(name: Literal["tpe", "gp"], seed: int) -> optuna.samplers.BaseSampler:
     if name == "gp":
-        return optuna.samplers.GPSampler(seed=seed, deterministic_objective=True)
+        with warnings.catch_warnings():
+            # It says that it may still change; the version is pinned.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.GPSampler(seed=seed, deterministic_objective=True)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS, multivariate=True)
 
 
-def quiet_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+def quiet_study(
+    sampler: optuna.samplers.BaseSampler,
+    *,
+    pruner: optuna.pruners.BasePruner | None = None,
+    name: str | None = None,
+) -> optuna.Study:
     """Make an in-memory study without Optuna's line about it, and leave the user's verbosity as it was."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        return optuna.create_study(direction="maximize", sampler=sampler)
+        return optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner, study_name=name)
     finally:
         optuna.logging.set_verbosity(verbosity)

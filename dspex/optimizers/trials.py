@@ -72,6 +72,11 @@ class Trials:
         self._events.publish(TrialFinished(self._study, trial))
         return trial
 
+    def known(self, number: int) -> Trial | None:
+        """Return a trial of this run as it is known by now."""
+        with self._lock:
+            return self._finished.get(number)
+
     def number(self, key: str, phase: TrialPhase) -> int:
         """Return a trial's number; a new one gets the next."""
         with self._lock:

@@ -82,13 +82,13 @@ def _by_row(study: Experiment) -> dict[str, Trial]:
 
 
 def _row_key(study: Experiment, configuration_key: str, text_key: str) -> str:
-    return configuration_key if study.definition.recipe is None else text_key
+    return configuration_key if study.definition.is_search else text_key
 
 
 def _row_key_of_trial(study: Experiment, trial: Trial) -> str:
-    if study.definition.recipe is None:
+    if study.definition.is_search:
         return trial.configuration_key
-    return study.runnable(study.program_of(trial), study.definition.default_key).text_key
+    return study.program_run(trial).text_key
 
 
 def _ease(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -185,7 +185,10 @@ def _gains(study: Experiment) -> list[Step]:
     best_of_all = study.best.configuration_key if study.finished_trials else None
     steps: list[Step] = []
     leader: Trial | None = None
+    several, n_all = study.definition.plan is not None, len(study.definition.scored)
     for trial in study.finished_trials:
+        if several and trial.n_examples < n_all:
+            continue  # what an optimizer finds in its turn is scored on every example before it counts
         # The finalists are scored on other examples: they cannot continue this line.
         if trial.phase != "search" or (
             leader is not None and trial.score <= leader.score and trial.configuration_key != best_of_all

@@ -213,7 +213,8 @@ class Registry(Mapping[str, Value]):
         """
         best, baseline = study.best, study.baseline
         was = "" if baseline is None else f", the default {baseline.score:.3f}"
-        return self._write(best.configuration, by=study.name, why=f"scored {best.score:.3f}{was}")
+        values = study.definition.adopted(best.configuration)
+        return self._write(values, by=study.name, why=f"scored {best.score:.3f}{was}")
 
     def watch(
         self, callback: Callable[[Change], object], names: Iterable[str] | None = None

@@ -56,3 +56,45 @@ def compiled() -> Iterator[Study]:
         name="compiled",
     ).wait()
     runtime.close()
+
+
+@pytest.fixture(scope="session")
+def several() -> Iterator[Study]:
+    """Run two optimizers on one program once, with a share held out; tests read it and leave it as it is."""
+    from spaces import SIGNATURE, SPACE, TRIAGE
+
+    import dspex as dx
+
+    runtime = dx.Runtime(dx.sandbox.MODELS, store="memory")
+    yield runtime.optimize(
+        SIGNATURE,
+        space=SPACE,
+        trainset=TRIAGE.train[:40],
+        valset=TRIAGE.dev[:24],
+        metric=TRIAGE.metric,
+        optimizer=[dx.optimizers.Beacon(acquisition="ei", batch=4), "bootstrap"],
+        budget=dx.Budget(trials=24),
+        holdout=0.3,
+        name="several",
+    ).wait()
+    runtime.close()
+
+
+@pytest.fixture(scope="session")
+def varied() -> Iterator[Study]:
+    """Run SIMBA over a space once; tests read it and leave it as it is."""
+    from spaces import SIGNATURE, SPACE, TRIAGE
+
+    import dspex as dx
+
+    runtime = dx.Runtime(dx.sandbox.MODELS, store="memory")
+    yield runtime.optimize(
+        SIGNATURE,
+        space=SPACE,
+        trainset=TRIAGE.train[:40],
+        valset=TRIAGE.dev[:24],
+        metric=TRIAGE.metric,
+        optimizer=dx.optimizers.Simba(max_steps=2, bsize=8, num_candidates=3),
+        name="varied",
+    ).wait()
+    runtime.close()

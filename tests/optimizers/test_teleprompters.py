@@ -158,6 +158,17 @@ def test_bootstrap_truly_gains():
     assert gain > 0.1
 
 
+def test_a_teacher_keeps_its_model_where_the_space_names_one():
+    """The student's model is the space's default; the demonstrations are still the teacher's."""
+    space = dx.Space(model=dx.Model(["sandbox/small"]), temperature=dx.Float(0.0, 1.0))
+    optimizer = optimizers.BootstrapFewShot(teacher_settings={"lm": "sandbox/large"})
+    alone = begin(optimizer=optimizer).wait()
+    within = begin(optimizer=optimizer, space=space).wait()
+    dear = [study.usage.cost_usd / study.usage.calls for study in (alone, within)]
+    assert dear[1] > dear[0] / 2
+    assert within.program.predictors()[0].lm.model == "sandbox/small"
+
+
 def test_simba_gains_on_a_seeded_task():
     """SIMBA's program is at least 10 points better by the sandbox's own truth."""
     optimizer = optimizers.Simba(max_steps=4, bsize=16, num_candidates=4, prompt_model="sandbox/large")

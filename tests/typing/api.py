@@ -74,6 +74,21 @@ assert_type(
     ),
     dx.Study,
 )
+assert_type(
+    dx.optimize(
+        triage,
+        space=space,
+        trainset=task.train,
+        metric=dx.metrics.exact_match,
+        optimizer=["beacon", dx.optimizers.Simba(max_steps=4)],
+    ),
+    dx.Study,
+)
+both = dx.optimizers.Coordinate(["beacon", "bootstrap"], schedule="parallel", rounds=3)
+assert_type(
+    dx.optimize(triage, space=space, trainset=task.train, metric=dx.metrics.exact_match, optimizer=both),
+    dx.Study,
+)
 assert_type(study.wait(), dx.Study)
 again = dx.optimize(
     triage,

@@ -469,6 +469,27 @@ class TestReach:
         with pytest.raises(ExecutionError, match="no trial of"):
             registry.adopt(study)
 
+    def test_one_write_reaches_every_optimizer_and_a_live_call(self, asked):
+        """BEACON, SIMBA and a bootstrap begin with the values of now, and a call asks with them."""
+        registry = dx.Registry(dx.Space(temperature=dx.Float(0.0, 1.5, default=0.7)))
+
+        def used(optimizer, **budget) -> set[float | None]:
+            dx.configure(dx.sandbox.MODELS, store="memory")
+            given = {"trainset": TRIAGE.train[:6], "metric": dx.metrics.exact_match, "space": registry}
+            study = dx.optimize(SIGNATURE, optimizer=optimizer, budget=dx.Budget(**budget), **given).wait()
+            assert study.baseline.score >= 0
+            return temperatures(asked)
+
+        simba = dx.optimizers.Simba(max_steps=1, bsize=6, num_candidates=2, num_threads=1)
+        for value in (0.7, 0.15):
+            registry["temperature"] = value
+            assert used("beacon", trials=1) == {value}
+            assert used("bootstrap") == {value}
+            assert value in used(simba)
+            assert value in used(["beacon", "bootstrap"], trials=4)
+            dx.execute(SIGNATURE, space=registry, message=MESSAGE)
+            assert temperatures(asked) == {value}
+
     def test_one_write_reaches_simba_and_bootstrap(self, asked):
         """DSPy's optimizers, run on the applied program, ask with the temperature of now."""
         registry = dx.Registry(dx.Space(temperature=dx.Float(0.0, 1.5, default=0.7)))

@@ -35,6 +35,8 @@ _RANDOM = 256
 _MOVES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Steps around the best points, as shares of each range: ever finer."""
 _AROUND = 24
+_POLISH = 4
+"""One trial of so many goes where the mean is largest: the last digits of an optimum are not worth exploring."""
 _REFITS_ALL = 40
 """Trials up to which settings are learnt anew for each; afterwards for every fourth."""
 
@@ -115,6 +117,8 @@ class Smooth:
 
     def _worth(self, candidates: list[dict[str, Value]]) -> FloatArray:
         mean, sd = self._ability.mean_sd(self._encoder.rows(candidates))
+        if len(self._told) % _POLISH == 0:
+            return mean
         told = self._ability.mean_sd(self._ability.rows)[0]
         return acquire.log_expected_improvement(mean, sd, float(told.max()))
 

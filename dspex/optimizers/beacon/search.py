@@ -52,6 +52,8 @@ _SECOND_LOOK = 6
 """With ``"ucbe"``, one proposal of so many is Thompson's."""
 _EAGERNESS = 0.8
 """How far joint draws go, as a share of what is believed: batches run in parallel, and explore enough."""
+_MARGINS = (0.1, 0.5, 1.0)
+"""Margins that ``"pi"`` aims at in turn."""
 _CERTAIN = 500
 """Joint draws behind a certificate."""
 
@@ -152,6 +154,7 @@ class Beacon:
             if name in self._goal.needs or (cost_aware and name == "cost_usd")
         }
         self._asked, self._refit_at, self._is_stale = 0, 2, True
+        self._n_aimed = 0
         self._default_asked = False
         self._walked = self._walk()
 
@@ -323,8 +326,21 @@ class Beacon:
         told = self._ability.mean_sd(self._ability.rows)[0]
         best = float(told.max()) if len(told) else 0.0
         if self._acquisition == "pi":
+            # Without a margin, hardly anything but the leader's nearest neighbours is ever proposed.
+            best += float(sd.max(initial=0.0)) * self._margin()
             return acquire.probability_of_improvement(mean, sd, best)
         return acquire.expected_improvement(mean, sd, best)
+
+    def _margin(self) -> float:
+        """Return by how much is to be gained this time, as a share of the largest standard deviation.
+
+        References
+        ----------
+        Jones (2001), "A taxonomy of global optimization methods based on response surfaces": several targets,
+        from near the best to far above it, make the probability of improvement a global search.
+        """
+        self._n_aimed += 1
+        return _MARGINS[self._n_aimed % len(_MARGINS)]
 
     # ── what came of it ─────────────────────────────────────────────────────────────────────────
 
@@ -400,21 +416,6 @@ class Beacon:
             return False
         self._update()
         return float((self._regrets(self._best()) > regret).mean()) < delta
-
-    def importances(self) -> dict[tuple[str, ...], float]:
-        """Return which shares of the spread in ability are due to each variable and each pair, largest first.
-
-        They are the surrogate's own terms, evaluated at what it believes of fresh samples.
-        """
-        self._update()
-        rows = self._encoder.rows([self._space.sample(self._random) for _ in range(_CERTAIN)])
-        names = [column.name for column in self._encoder.columns]
-        parts = {
-            tuple(names[d] for d in term): float(np.var(mean))
-            for term, mean in self._ability.effects(rows).items()
-        }
-        total = sum(parts.values()) or 1.0
-        return dict(sorted(((k, v / total) for k, v in parts.items()), key=lambda pair: -pair[1]))
 
     def _scored(self) -> list[int]:
         scored = self._register.scored

@@ -16,17 +16,14 @@ from dspex.optimizers.beacon import Beacon
 from dspex.optimizers.beacon.goal import front
 
 
-@pytest.mark.parametrize(
-    ("acquisition", "bound"),
-    [("thompson", 0.05), ("ei", 0.05), ("ucb", 0.05), ("pi", 0.3)],  # the last is known to stay where it is
-)
-def test_the_best_is_nearly_found_for_few_calls(acquisition, bound):
-    """Twelve rounds of eight small batches, 5 seeds: the median regret is below 5 points of a hundred."""
+@pytest.mark.parametrize("acquisition", ["thompson", "ei", "ucb", "pi"])
+def test_the_best_is_nearly_found_for_few_calls(acquisition):
+    """Twelve rounds of eight small batches, 9 seeds: the median regret is below 5 points of a hundred."""
     regrets = []
-    for seed in range(5):
+    for seed in range(9):
         world, beacon = searched(seed, 12, acquisition=acquisition)
         regrets.append(world.best - world.expected(beacon.recommend().configuration))
-    assert statistics.median(regrets) < bound
+    assert statistics.median(regrets) < 0.05
 
 
 def test_no_example_is_asked_for_twice():
@@ -218,14 +215,6 @@ def test_quality_and_cost_together_give_a_front():
     assert {"a", "c"} <= models
     best = max(world.expected(configuration) for configuration in found)
     assert best > world.best - 0.06
-
-
-def test_importances_name_what_matters():
-    """The model matters most, and the shares sum to one."""
-    _, beacon = searched(0, 10)
-    shares = beacon.importances()
-    assert next(iter(shares)) == ("model",)
-    assert sum(shares.values()) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
