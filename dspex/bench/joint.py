@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 SEEDS = 10
 _N_EACH = 8
 """Proposed instructions, sets of demonstrations, and single demonstrations, at most."""
+_N_EXAMPLES = 300
+_EFFORT = "medium"
+"""MIPROv2's `auto`."""
 _NEAR = 0.99
 """Share of the best expected score that counts as having found it."""
 
@@ -99,7 +102,7 @@ def _median(done: list[Joint]) -> Joint:
 def search(seed: int) -> Joint:
     """Let BEACON search both spaces of one world, and MIPROv2 its prompts."""
     task = sandbox.task(TASK, seed=seed)
-    by_mipro = MIPROv2(auto="medium", prompt_model=f"sandbox/{PROPOSER}", num_threads=1)
+    by_mipro = MIPROv2(auto=_EFFORT, prompt_model=f"sandbox/{PROPOSER}", num_threads=1)
     theirs = _optimized(task, seed, optimizer=by_mipro)
     return Joint(
         task.optimum([{}]).score,
@@ -159,7 +162,7 @@ def _optimized(task: sandbox.Task, seed: int, **given: Any) -> Study:
         return session.optimize(
             signature(task.signature, task.instructions),
             trainset=task.train,
-            valset=task.dev,
+            valset=task.dev[:_N_EXAMPLES],
             metric=task.metric,
             seed=seed,
             **given,
