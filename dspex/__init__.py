@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dspex import adapters, optimizers, sandbox
+    from dspex.bench.builtin import benchmark
     from dspex.bridge.applying import apply
     from dspex.bridge.compiled.accelerate import accelerate, accelerated
     from dspex.errors import DefinitionError, DspexError, ExecutionError, ValuesError
@@ -114,6 +115,7 @@ __all__ = [
     "adapters",
     "aexecute",
     "apply",
+    "benchmark",
     "compare",
     "configure",
     "execute",
@@ -183,6 +185,7 @@ _HOMES = {
     "adapters": "dspex.adapters",
     "aexecute": "dspex.session",
     "apply": "dspex.bridge.applying",
+    "benchmark": "dspex.bench.builtin",
     "compare": "dspex.session",
     "configure": "dspex.session",
     "execute": "dspex.session",

@@ -6,10 +6,11 @@ import builtins
 
 import pytest
 
+import dspex as dx
 from dspex import bench
-from dspex.bench import definitions, joint, routing, scoring, spaces, studies, together
+from dspex.bench import builtin, definitions, joint, routing, scoring, spaces, studies, together
 from dspex.bench.timing import medians_us
-from dspex.errors import UnknownNameError
+from dspex.errors import DataError, UnknownNameError
 
 
 def test_an_unknown_benchmark_names_the_nearest():
@@ -83,12 +84,13 @@ def test_routing_prints_every_policy_and_an_interval(monkeypatch, capsys):
 
 
 def test_studies_print_every_figure(monkeypatch, capsys):
-    """What a study adds to an evaluation, and how soon a long one is back."""
-    for name, value in (("_EXAMPLES", 4), ("_ROUNDS", 1), ("_TRIALS", 20)):
+    """What a study adds to an evaluation, how often it errs, and how soon a long one is back."""
+    for name, value in (("_EXAMPLES", 4), ("_ROUNDS", 1), ("_TRIALS", 20), ("_SIMULATIONS", 40)):
         monkeypatch.setattr(studies, name, value)
     bench.run(["studies"])
     lines = capsys.readouterr().out.splitlines()[3:]
-    assert [line[-2:].strip() for line in lines] == ["ms", "ms", "ms", "s"]
+    assert [line[-2:].strip() for line in lines] == ["ms", "ms", "ms", "%", "%", "s"]
+    assert all(0 <= float(line[60:-2]) <= 10 for line in lines[3:5])
     assert float(lines[-1][60:-2]) >= 0
 
 
@@ -121,3 +123,46 @@ def test_joint_prints_a_line_a_seed_beside_mipro(monkeypatch, capsys):
         assert default < score <= best
         assert 60 < calls < 3000
     assert sum("within 1 % of the best in" in line for line in lines) == 2
+
+
+class TestBuiltIn:
+    """`dx.benchmark` really runs studies, and times them."""
+
+    @pytest.fixture(autouse=True)
+    def _tiny(self, monkeypatch):
+        monkeypatch.setitem(builtin.SIZES, "small", builtin.Size(trials=3, n_examples=8, seeds=1))
+
+    def test_a_slower_metric_is_a_longer_time(self):
+        """Time is that of the study itself: each call of the metric adds what it takes."""
+        now = [0.0]
+
+        def timed(seconds):
+            def metric(example, prediction, trace=None):
+                now[0] += seconds
+                return float(prediction.label == example.label)
+
+            return dx.benchmark("small", optimizers=["tpe"], metric=metric, clock=lambda: now[0])["wall_s"]
+
+        one, two = timed(1.0), timed(2.0)
+        assert (one >= 3 * 8).all()
+        assert (two == 2 * one).all()
+
+    def test_random_search_is_the_baseline(self):
+        """It comes first, and what the others gain is above it."""
+        found = dx.benchmark("small", optimizers=["beacon"])
+        assert list(found.index) == ["random", "beacon"]
+        assert found["over_random"]["random"] == 0
+        assert found["over_random"]["beacon"] == found["score"]["beacon"] - found["score"]["random"]
+        assert (found["calls"] >= 8).all()
+
+    def test_it_is_printed_too(self, capsys):
+        """`dspex bench small` prints the same table."""
+        bench.run(["small"])
+        assert "over_random" in capsys.readouterr().out
+
+    def test_unknown_names_are_refused(self):
+        """A size that does not exist, and a name where a list is wanted."""
+        with pytest.raises(UnknownNameError, match="did you mean 'small'"):
+            dx.benchmark("smal")
+        with pytest.raises(DataError, match="optimizers must be a list"):
+            dx.benchmark("small", optimizers="tpe")

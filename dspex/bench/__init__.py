@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.bench import (
     apply,
+    builtin,
     definitions,
     joint,
     native,
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "overhead": overhead.run,
     "routing": routing.run,
     "scoring": scoring.run,
+    "small": builtin.run,
     "spaces": spaces.run,
     "studies": studies.run,
     "together": together.run,

@@ -6,7 +6,7 @@ import logging
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dspy
 
@@ -31,6 +31,11 @@ _ROUNDS = 5
 _TRIALS = 10_000
 _ROWS_A_TRIAL = 8
 _SIMULATIONS = 1000
+
+
+class _Evaluated(NamedTuple):
+    scores: list[Score]
+    took_s: float
 
 
 def run() -> None:
@@ -61,15 +66,14 @@ def _print(task: sandbox.Task) -> None:
 
 def _print_false_alarms(task: sandbox.Task) -> None:
     """Print how often a program that is compared with itself is declared to be better."""
-    scores = [task.metric(example, _answered(task, example)) for example in task.dev[:_EXAMPLES]]
-    for title, is_sequential in (("", False), (", looking after every example", True)):
-        share = false_alarms(scores, simulations=_SIMULATIONS, sequential=is_sequential)
-        print(f"  A/A{title}: declared a winner in {100 * share:.1f} % of {_SIMULATIONS}")
-
-
-def _answered(task: sandbox.Task, example: dspy.Example) -> dspy.Prediction:
-    with dspy.context(lm=sandbox.lm("small")):
-        return _program(task)(**example.inputs())
+    scores = [row.score for row in _evaluated(task).scores]
+    looks = {"once": False, "after every example": True}
+    found = {
+        f"A/A, looking {when}: declared a winner, of {_SIMULATIONS:,}": 100
+        * false_alarms(scores, simulations=_SIMULATIONS, sequential=is_sequential)
+        for when, is_sequential in looks.items()
+    }
+    print_rows(found, "%")
 
 
 def _best_ms(work: Callable[[], float]) -> float:
@@ -90,18 +94,22 @@ def _stock(task: sandbox.Task) -> float:
 
 
 def _ours(task: sandbox.Task) -> float:
+    return _evaluated(task).took_s
+
+
+def _evaluated(task: sandbox.Task) -> _Evaluated:
     with tempfile.TemporaryDirectory() as folder:
         store, pool = Store(str(Path(folder) / "study.db")), make_pool("inline", 1)
         evaluator = Evaluator(
             task.metric, Ledger("s", store, "m"), pool, stopped=lambda: False, announce=lambda _: None
         )
         began = time.process_time()
-        evaluator.evaluate(_program(task), sandbox.lm("small"), "c", task.dev[:_EXAMPLES])
+        found = evaluator.evaluate(_program(task), sandbox.lm("small"), "c", task.dev[:_EXAMPLES])
         store.flush()
         took = time.process_time() - began
         pool.close()
         store.close()
-    return took
+    return _Evaluated(found.scores, took)
 
 
 def _watched(task: sandbox.Task) -> float:

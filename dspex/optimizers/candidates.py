@@ -94,3 +94,23 @@ def _likeness(one: Candidate, other: Candidate) -> float:
 
 def _texts(demos: Mapping[str, Any], name: str) -> set[str]:
     return {repr(sorted(demo.items())) for demo in demos.get(name, ())}
+
+
+def why_no_demos(tried: Iterable[Tried], needed: float | None) -> str:
+    """Say why a bootstrap came back with nothing; `needed` is the score that was asked for."""
+    rows = [row for each in tried if each.phase == "bootstrap" for row in each.rows.values()]
+    failed = [row for row in rows if row.error is not None]
+    said = [f"no demonstration was bootstrapped from {len(rows)} attempts"]
+    if failed:
+        said.append(f"{len(failed)} failed ({_last_line(failed[-1].error)})")
+    if len(rows) > len(failed):
+        best = max(row.score for row in rows if row.error is None)
+        wanted = "above 0" if needed is None else f"of {needed:g}"
+        said.append(f"{len(rows) - len(failed)} scored less than a score {wanted}, the best {best:g}")
+    return ", ".join(said)
+
+
+def _last_line(error: str | None) -> str:
+    """Return the line of a traceback that names the exception."""
+    lines = [line for line in (error or "").splitlines() if line and not line.startswith(" ")]
+    return lines[-1] if lines else ""

@@ -16,8 +16,8 @@ from dspex.bridge.observe import Stopped
 from dspex.bridge.watching import Watcher
 from dspex.errors import CancelledError, DataError, ExecutionError
 from dspex.native.metrics import as_gepa
-from dspex.optimizers.candidates import Tried, believed, configuration_of, nearest
-from dspex.optimizers.varying import Varying
+from dspex.optimizers.candidates import Tried, believed, configuration_of, nearest, why_no_demos
+from dspex.optimizers.varying import Fixed, Varying
 from dspex.records import Candidate, Configuration, Score, Trial, TrialPhase, Usage
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Compiling:
         self._paid_before = shop.store.replies_usage(self._what.name)
         self._meter: Meter | None = None
         self._began = time.monotonic()
-        self._varying = Varying(self._what) if self._what.varies else None
+        self._made = Varying(self._what) if self._what.varies else Fixed(self._what)
         self._labels_of: dict[str, Configuration] = {}
         self.student_key = identity.fingerprint(identity.said_by(self._what.student))
 
@@ -96,13 +96,13 @@ class Compiling:
         """Return a program of a trial, on the student's own models."""
         made = self._programs.get(key)
         if made is None:
-            made = self._made(self._what.student, self._tried[key].said, self._tried[key].labels)
+            made = self._made.program(self._tried[key].labels, self._tried[key].said)
         return compile_bridge.tied(made, self._what.default_lm)
 
     def ledger_key(self, key: str) -> str:
         """Return what the ledger calls the configuration that a program runs."""
         labels = self._labels_of.get(key)
-        return self._what.default_key if labels is None else self._key_of(labels)
+        return self._what.default_key if labels is None else self._made.key(labels)
 
     def best_keys(self) -> list[str]:
         """Return the programs, best first as believed: the ones seen on few examples with reserve."""
@@ -118,8 +118,7 @@ class Compiling:
     def run(self) -> None:
         """Let the optimizer compile, then compare what it made with the student."""
         student, lm, _ = compile_bridge.lifted(self._what.student, self._what.default_lm)
-        if self._varying is not None:
-            student = self._varying.student(student)
+        student = self._made.student(student)
         with compile_bridge.at_work(
             self._what.name, lm, self._shop.store, stopped=self._is_over, threads=self._shop.pool.workers
         ) as meter:
@@ -154,7 +153,7 @@ class Compiling:
             find_lm=self._what.find_lm,
             reflection_lm=self._what.reflection_lm,
             notice=self.notices.append,
-            strategies=None if self._varying is None else self._varying.strategies,
+            strategies=self._made.strategies,
         )
         done = _Done()
 
@@ -226,7 +225,7 @@ class Compiling:
     def _saw(self, seen: Seen) -> None:
         """Enter a scored run into the ledger and into its program's trial."""
         row = Score(
-            configuration_key=self._key_of(self._labels(seen)),
+            configuration_key=self._made.key(self._made.labels(seen.program)),
             example_key=examples_bridge.key_of(seen.example),
             score=seen.score,
             usage=seen.usage,
@@ -274,36 +273,12 @@ class Compiling:
             # A teacher hides each example's own demonstration: its attempts are one trial all the same.
             said = [each._replace(demos=()) for each in said]
             key, phase = identity.digest("teacher", identity.fingerprint(said)), "bootstrap"
-        labels = self._labels(seen)
-        key = self._program_key(key, labels)
+        labels = self._made.labels(seen.program)
+        key = self._made.program_key(key, labels)
         tried = self._tried.get(key)
         if tried is None:
             tried = self._new(key, said, "search" if phase == "search" else "bootstrap", labels)
         return tried
-
-    def _labels(self, seen: Seen) -> Configuration:
-        return {} if self._varying is None else self._varying.labels(seen.program)
-
-    def _key_of(self, labels: Configuration) -> str:
-        return self._what.default_key if self._varying is None or not labels else self._varying.key(labels)
-
-    def _program_key(self, fingerprint: str, labels: Configuration) -> str:
-        """Name a program by what it says, and by its configuration where that is not the student's."""
-        if self._varying is None or self._varying.is_default(labels):
-            return fingerprint
-        return identity.digest(fingerprint, self._key_of(labels))
-
-    def _made(self, base: dspy.Module, said: Sequence[Said], labels: Configuration) -> dspy.Module:
-        """Make a program of a base, or of the one that a varied configuration makes."""
-        if self._varying is None:
-            return compile_bridge.transplanted(base, said)
-        return self._varying.program(labels, said)
-
-    def _evaluated(self, student: dspy.Module, said: Sequence[Said], labels: Configuration) -> dspy.Module:
-        """Make a program whose models' answers are kept while it is scored."""
-        if self._varying is None:
-            return compile_bridge.transplanted(student, said)
-        return self._varying.evaluated(labels, said)
 
     def _new(self, key: str, said: Sequence[Said], phase: TrialPhase, labels: Configuration) -> Tried:
         self._labels_of[key] = labels
@@ -339,19 +314,20 @@ class Compiling:
         """Finish a trial, for now."""
         scores, before = tried.scores, self._best_score()
         tried.is_open = False
-        trial = Trial(
-            number=tried.number,
-            configuration=tried.configuration,
-            configuration_key=tried.candidate.key,
-            score=sum(scores) / len(scores),
-            n_examples=len(scores),
-            n_failed=sum(row.error is not None for row in tried.rows.values()),
-            usage=tried.paid,
-            started_at=tried.began,
-            finished_at=time.time(),
-            phase=tried.phase,
+        trial = self._shop.trials.finish(
+            Trial(
+                number=tried.number,
+                configuration=tried.configuration,
+                configuration_key=tried.candidate.key,
+                score=sum(scores) / len(scores),
+                n_examples=len(scores),
+                n_failed=sum(row.error is not None for row in tried.rows.values()),
+                usage=tried.paid,
+                started_at=tried.began,
+                finished_at=time.time(),
+                phase=tried.phase,
+            )
         )
-        self._shop.trials.finish(trial)
         if tried.phase == "search" and trial.score > before:
             self._gained_at = len(self._tried)
 
@@ -380,19 +356,19 @@ class Compiling:
             found[made.key] = made
         best = {key: self._tried[key] for key in self.best_keys()[:_FINALISTS]}
         said_by = {key: (tried.said, tried.labels) for key, tried in best.items()}
-        default = {} if self._varying is None else self._varying.labels(student)
+        default = self._made.labels(student)
         said_by[self.student_key] = identity.said_by(self._what.student), default
         for key, (said, labels) in said_by.items():
-            found.setdefault(key, _Finalist(key, said, self._evaluated(student, said, labels), labels))
+            found.setdefault(key, _Finalist(key, said, self._made.evaluated(student, labels, said), labels))
         return list(found.values())
 
     def _compiled_finalist(self, student: dspy.Module, compiled: dspy.Module) -> _Finalist:
         said = identity.said_by(compiled)
         if self._recipe.kind != "KNNFewShot":
-            labels = {} if self._varying is None else self._varying.labels(compiled)
-            key = self._program_key(identity.fingerprint(said), labels)
-            self._programs[key] = self._made(self._what.student, said, labels)
-            return _Finalist(key, said, self._evaluated(student, said, labels), labels)
+            labels = self._made.labels(compiled)
+            key = self._made.program_key(identity.fingerprint(said), labels)
+            self._programs[key] = self._made.program(labels, said)
+            return _Finalist(key, said, self._made.evaluated(student, labels, said), labels)
         # What it adds is not in its predictors: it looks for demonstrations when it runs.
         options = [f"{name}={value!r}" for name, value in sorted(self._recipe.options.items())]
         key = identity.digest("knn", identity.fingerprint(said), *options, str(self._what.identity["demos"]))
@@ -413,24 +389,13 @@ class Compiling:
         began = time.time()
         number = self._shop.trials.begin(configuration, finalist.key, "final", len(examples))
         scores, spent = self._shop.evaluator(number).evaluate(
-            finalist.program, lm, self._key_of(finalist.labels), examples
+            finalist.program, lm, self._made.key(finalist.labels), examples
         )
-        self._shop.trials.finish(
-            Trial(
-                number=number,
-                configuration=configuration,
-                configuration_key=finalist.key,
-                score=sum(score.score for score in scores) / len(scores),
-                n_examples=len(scores),
-                n_failed=sum(score.error is not None for score in scores),
-                usage=spent,
-                started_at=began,
-                finished_at=time.time(),
-                phase="final",
-            )
+        self._shop.trials.close(
+            number, configuration, finalist.key, scores, spent, began=began, phase="final"
         )
         self._labels_of[finalist.key] = finalist.labels
-        made = self._made(self._what.student, finalist.said, finalist.labels)
+        made = self._made.program(finalist.labels, finalist.said)
         self._programs.setdefault(finalist.key, made)
 
     def _explain_no_demos(self) -> None:
@@ -439,19 +404,7 @@ class Compiling:
             return
         if any(demo.get("augmented") for each in self.compiled.predictors() for demo in each.demos):
             return
-        rows = [
-            row for each in self._tried.values() if each.phase == "bootstrap" for row in each.rows.values()
-        ]
-        failed = [row for row in rows if row.error is not None]
-        needed = self._recipe.options.get("metric_threshold")
-        said = [f"no demonstration was bootstrapped from {len(rows)} attempts"]
-        if failed:
-            said.append(f"{len(failed)} failed ({_last_line(failed[-1].error)})")
-        if len(rows) > len(failed):
-            best = max(row.score for row in rows if row.error is None)
-            wanted = "above 0" if needed is None else f"of {needed:g}"
-            said.append(f"{len(rows) - len(failed)} scored less than a score {wanted}, the best {best:g}")
-        self.notices.append(", ".join(said))
+        self.notices.append(why_no_demos(self._tried.values(), self._recipe.options.get("metric_threshold")))
 
 
 @dataclass
@@ -461,9 +414,3 @@ class _Done:
     event: threading.Event = field(default_factory=threading.Event)
     program: dspy.Module | None = None
     error: BaseException | None = None
-
-
-def _last_line(error: str | None) -> str:
-    """Return the line of a traceback that names the exception."""
-    lines = [line for line in (error or "").splitlines() if line and not line.startswith(" ")]
-    return lines[-1] if lines else ""

@@ -38,7 +38,7 @@ class Coordinate:
         ``sequential``: each once, in order. ``alternating``: in order, round after round. ``parallel``: at
         once, round after round; what they found is then joined. Two that change the same wait for each other.
     rounds
-        How many; a sequential schedule has one. From the second round on budget moves to whoever gains
+        How many at most; a sequential schedule has one, and so has a budget that gives each turn too little. From the second round on budget moves to whoever gains
         most a call: see `shares`.
 
     Raises

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from dspex.optimizers.members import Member
     from dspex.optimizers.trials import Workshop
 
+_LEAST = 5
+"""Programs, scored on every example, whose cost a turn has at least: with less none of them gets anywhere."""
 _LIMITS = ("trials", "seconds", "usd", "calls", "tokens")
 
 
@@ -150,7 +152,7 @@ class Coordinating:
         """Let the optimizers take their turns, then compare what each found with the default."""
         self._began = time.monotonic()
         self._best = self._judged(self._best)
-        waves, rounds = self._plan.waves(), self._plan.rounds
+        waves, rounds = self._plan.waves(), self._affordable_rounds()
         for round_ in range(1, rounds + 1):
             parts = shares(self.stints, len(self._plan.members))
             later = rounds - round_
@@ -353,24 +355,10 @@ class Coordinating:
         scores, spent = shop.evaluator(number).evaluate(
             self._program(standing), self._what.default_lm, self._key_of(standing.labels), examples
         )
-        score = sum(each.score for each in scores) / len(scores)
-        n_failed = sum(each.error is not None for each in scores)
-        trials.finish(
-            Trial(
-                number=number,
-                configuration=shown,
-                configuration_key=key,
-                score=score,
-                n_examples=len(scores),
-                n_failed=n_failed,
-                # A search trial goes on where a turn left it; a final one is the comparison alone.
-                usage=spent if phase == "final" else sum((each.usage for each in scores), Usage()),
-                started_at=began,
-                finished_at=time.time(),
-                phase=phase,
-            )
-        )
-        self._standings[key] = replace(standing, score=score)
+        # A search trial goes on where a turn left it; a final one is the comparison alone.
+        usage = spent if phase == "final" else sum((each.usage for each in scores), Usage())
+        trial = trials.close(number, shown, key, scores, usage, began=began, phase=phase)
+        self._standings[key] = replace(standing, score=trial.score)
         return self._standings[key]
 
     def _program(self, standing: Standing) -> dspy.Module:
@@ -390,6 +378,19 @@ class Coordinating:
         return self._what.default_key if self._what.space is None else self._what.space.key_of(labels)
 
     # ── the budget ──────────────────────────────────────────────────────────────────────────────
+
+    def _affordable_rounds(self) -> int:
+        """Return how many rounds there are: no more than let each turn score a handful of programs in full."""
+        # What the default took is the same in a resumed run; the rows of later turns would not be.
+        budget, taken, most = self._what.budget, self._own.spent, self._plan.rounds
+        each = {"usd": taken.cost_usd, "calls": taken.calls, "tokens": taken.tokens_in + taken.tokens_out}
+        for name, cost in each.items():
+            limit = getattr(budget, name)
+            if limit is not None and cost > 0:
+                most = min(most, int(limit / (cost * _LEAST * len(self._plan.members))))
+        if most < self._plan.rounds:
+            self.notices.append(f"the budget suffices for {max(most, 1)} of {self._plan.rounds} rounds")
+        return max(most, 1)
 
     def _slice(self, share: float) -> Budget | None:
         """Return a share of what is left, after what judging takes is set aside; None if nothing is left."""

@@ -182,20 +182,9 @@ class Searching:
 
     def _finish(self, work: Work, phase: TrialPhase, rows: Sequence[Score], usage: Usage) -> None:
         """Announce a trial with all that is known of it."""
-        self._shop.trials.finish(
-            Trial(
-                number=self._shop.trials.number(work.key, phase),
-                configuration=work.configuration,
-                configuration_key=work.key,
-                score=sum(row.score for row in rows) / len(rows),
-                n_examples=len(rows),
-                n_failed=sum(row.error is not None for row in rows),
-                usage=usage,
-                started_at=self._began_at[work.key, phase],
-                finished_at=time.time(),
-                phase=phase,
-            )
-        )
+        number = self._shop.trials.number(work.key, phase)
+        began = self._began_at[work.key, phase]
+        self._shop.trials.close(number, work.configuration, work.key, rows, usage, began=began, phase=phase)
 
     def _row(self, configuration: Configuration, score: Score) -> Row:
         """Write a row as searches read it."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dspex.events import EventBus, ExampleScored, TrialFinished, TrialStarted
 from dspex.optimizers.evaluate import Evaluator
+from dspex.records import Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from dspex.optimizers.definition import Definition
     from dspex.optimizers.ledger import Ledger
     from dspex.pools import Pool
-    from dspex.records import Configuration, Score, Trial, TrialPhase
+    from dspex.records import Configuration, Score, TrialPhase, Usage
     from dspex.store import Store
 
 
@@ -71,6 +73,33 @@ class Trials:
             self._finished[trial.number] = trial
         self._events.publish(TrialFinished(self._study, trial))
         return trial
+
+    def close(
+        self,
+        number: int,
+        configuration: Configuration,
+        key: str,
+        rows: Collection[Score],
+        usage: Usage,
+        *,
+        began: float,
+        phase: TrialPhase,
+    ) -> Trial:
+        """Finish a trial with everything that it was scored on."""
+        return self.finish(
+            Trial(
+                number=number,
+                configuration=configuration,
+                configuration_key=key,
+                score=sum(row.score for row in rows) / len(rows),
+                n_examples=len(rows),
+                n_failed=sum(row.error is not None for row in rows),
+                usage=usage,
+                started_at=began,
+                finished_at=time.time(),
+                phase=phase,
+            )
+        )
 
     def known(self, number: int) -> Trial | None:
         """Return a trial of this run as it is known by now."""

@@ -10,7 +10,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from dspex.bridge import compile as compile_bridge
-from dspex.bridge import replies, varying
+from dspex.bridge import identity, replies, varying
 from dspex.variables import using
 
 if TYPE_CHECKING:
@@ -36,6 +36,44 @@ _ATTEMPTS = 20
 def searched(space: Space) -> list[str]:
     """Return the variables that are not text: models, modules, adapters, numbers and other choices."""
     return [name for name in space if using.what_of(name) not in TEXT]
+
+
+class Fixed:
+    """What makes programs where no configuration is changed: they say other things, and are the student else."""
+
+    strategies: None = None
+
+    def __init__(self, what: Definition) -> None:
+        self._what = what
+
+    def student(self, student: dspy.Module) -> dspy.Module:
+        """Return the student as it is."""
+        return student
+
+    def labels(self, program: dspy.Module) -> Configuration:
+        """Return nothing: there is one configuration."""
+        del program
+        return {}
+
+    def key(self, labels: Configuration) -> str:
+        """Return the key of the one configuration."""
+        del labels
+        return self._what.default_key
+
+    def program_key(self, fingerprint: str, labels: Configuration) -> str:
+        """Name a program by what it says."""
+        del labels
+        return fingerprint
+
+    def program(self, labels: Configuration, said: Sequence[Said]) -> dspy.Module:
+        """Make the student say what an optimizer let it say."""
+        del labels
+        return compile_bridge.transplanted(self._what.student, said)
+
+    def evaluated(self, student: dspy.Module, labels: Configuration, said: Sequence[Said]) -> dspy.Module:
+        """Make the program as it is scored: the student that the optimizer was given."""
+        del labels
+        return compile_bridge.transplanted(student, said)
 
 
 class Varying:
@@ -71,16 +109,18 @@ class Varying:
         """Name a configuration as searches do."""
         return self._space.key_of(labels)
 
-    def is_default(self, labels: Configuration) -> bool:
-        """Whether it is the configuration that the student has."""
-        return self.key(labels) == self._what.default_key
+    def program_key(self, fingerprint: str, labels: Configuration) -> str:
+        """Name a program by what it says, and by its configuration where that is not the student's."""
+        key = self.key(labels)
+        return fingerprint if key == self._what.default_key else identity.digest(fingerprint, key)
 
     def program(self, labels: Configuration, said: Sequence[Said]) -> dspy.Module:
         """Make the program that runs a configuration and says what SIMBA let it say."""
         return compile_bridge.transplanted(self._what.bind(labels), said)
 
-    def evaluated(self, labels: Configuration, said: Sequence[Said]) -> dspy.Module:
+    def evaluated(self, student: dspy.Module, labels: Configuration, said: Sequence[Said]) -> dspy.Module:
         """Make the program as it is scored: what its models answer is kept, so that a resumed study asks nobody."""
+        del student  # other configurations have other modules
         program = self.program(labels, said)
         for predictor in program.predictors():
             if predictor.lm is not None:

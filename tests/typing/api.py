@@ -102,6 +102,7 @@ again = dx.optimize(
 assert_type(again.comparison, Difference)
 assert_type(again.compare(study), Difference)
 assert_type(dx.compare(again, "study"), pd.DataFrame)
+assert_type(dx.benchmark("small", optimizers=["beacon", ["tpe", "simba"]]), pd.DataFrame)
 assert_type(again.importance(evaluator="ped-anova"), pd.DataFrame)
 assert_type(again.report().save("report.md"), Path)
 assert_type(again.export("study.zip"), Path)

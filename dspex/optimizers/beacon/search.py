@@ -9,7 +9,7 @@ import numpy as np
 
 from dspex.errors import DataError, ExecutionError, UnknownNameError
 from dspex.optimizers.beacon import acquire
-from dspex.optimizers.beacon.ability import Ability
+from dspex.optimizers.beacon.beliefs import CAUTION, Beliefs
 from dspex.optimizers.beacon.encode import Encoder
 from dspex.optimizers.beacon.goal import Goal, front, oriented
 from dspex.optimizers.beacon.register import Register
@@ -35,23 +35,15 @@ _TOP = 6
 """Leaders whose neighbours are candidates."""
 _WALKED = 512
 """Finite spaces up to this size are candidates as a whole."""
-_DRAWN = 200
-"""Candidates that joint draws are made of: those that may well be good."""
-_CAUTION = 0.3
 _BATCH = 8
 _FIRST = 2
 """Examples of a configuration's first batch: many are seen to be poor at once."""
 _CHEAP = 6
 """Thompson winners among which the cheaper is preferred."""
-_HOPE = 2.5
 _FADING = 10.0
 """How fast a prior counts less, in configurations."""
-_BALANCES = 16
-"""Balances of several objectives that promising candidates are kept for."""
 _SECOND_LOOK = 6
 """With ``"ucbe"``, one proposal of so many is Thompson's."""
-_EAGERNESS = 0.8
-"""How far joint draws go, as a share of what is believed: batches run in parallel, and explore enough."""
 _MARGINS = (0.1, 0.5, 1.0)
 """Margins that ``"pi"`` aims at in turn."""
 _CERTAIN = 500
@@ -142,18 +134,20 @@ class Beacon:
         self._space, self._acquisition = space, acquisition
         self._batch = batch or (1 if acquisition == "ucbe" else _BATCH)
         self._goal, self._cost_aware, self._prior = goal or Goal(), cost_aware, prior
-        self._refit_every = refit_every
         self._encoder = Encoder(space)
         self._random, self._rng = random.Random(seed), np.random.default_rng(seed)
         self._register = Register(space, examples)
-        is_label = self._encoder.is_label
-        self._ability = Ability(is_label, likelihood=likelihood)
-        self._costs = {
-            name: Ability(is_label, likelihood="gaussian")
-            for name in ("cost_usd", "latency_s")
-            if name in self._goal.needs or (cost_aware and name == "cost_usd")
-        }
-        self._asked, self._refit_at, self._is_stale = 0, 2, True
+        self._beliefs = Beliefs(
+            self._encoder.is_label,
+            self._goal,
+            likelihood=likelihood,
+            cost_aware=cost_aware,
+            n_examples=len(examples),
+            refit_every=refit_every,
+            rng=self._rng,
+        )
+        self._ability = self._beliefs.ability
+        self._asked = 0
         self._n_aimed = 0
         self._default_asked = False
         self._walked = self._walk()
@@ -170,7 +164,7 @@ class Beacon:
         self._default_asked = True
         if self._acquisition != "ucbe":
             self._asked += n
-            self._update()
+            self._beliefs.update(self._asked)
         if len(asked) < n:
             asked += [self._work(each) for each in self._chosen(n - len(asked))]
         return [work for work in asked if work.examples]
@@ -186,9 +180,7 @@ class Beacon:
         """Return a configuration's number; the models hear of new ones."""
         number, is_new = self._register.number_of(configuration)
         if is_new:
-            row = self._encoder.rows([configuration])[0]
-            for model in (self._ability, *self._costs.values()):
-                model.add(row)
+            self._beliefs.add(self._encoder.rows([configuration])[0])
         return number
 
     def _walk(self) -> list[dict[str, Value]] | None:
@@ -208,7 +200,7 @@ class Beacon:
 
     def _leaders(self) -> list[int]:
         mean, sd = self._ability.mean_sd(self._ability.rows)
-        return [int(k) for k in np.argsort(_CAUTION * sd - mean, kind="stable")]
+        return [int(k) for k in np.argsort(CAUTION * sd - mean, kind="stable")]
 
     def _chosen(self, count: int) -> list[dict[str, Value]]:
         candidates = [each for each in self._candidates() if self._register.is_open(each)]
@@ -225,10 +217,10 @@ class Beacon:
 
     def _by_thompson(self, candidates: list[dict[str, Value]], rows: FloatArray, count: int) -> list[int]:
         """Choose winners of joint draws; among several winners, those cheaper or thought more promising."""
-        self._update()
-        promising = self._promising(rows)
+        self._beliefs.update(self._asked)
+        promising = self._beliefs.promising(rows)
         choices = _CHEAP if self._cost_aware or self._prior is not None else 1
-        worth = self._goal.worth(self._draws(rows[promising], 2 * choices * count), self._rng)
+        worth = self._goal.worth(self._beliefs.draws(rows[promising], 2 * choices * count), self._rng)
         winners = promising[acquire.top_two(worth, choices * count, self._rng)]
         if choices == 1:
             return [int(k) for k in winners]
@@ -238,59 +230,9 @@ class Beacon:
             chosen.append(int(self._rng.choice(group, p=weights / weights.sum())))
         return chosen
 
-    def _promising(self, rows: FloatArray) -> NDArray[np.int_]:
-        """Keep the candidates that may well be good: joint draws of all would take most of the time."""
-        if len(rows) <= _DRAWN:
-            return np.arange(len(rows))
-        # Bounds may be met by what is hoped for and not by what is believed: both are looked at.
-        sides = (_HOPE, -_CAUTION) if self._goal.bounds else (_HOPE,)
-        balances = 1 if len(self._goal.objectives) == 1 else _BALANCES
-        most = _DRAWN // (balances * len(sides))
-        kept = [
-            np.argsort(-self._hoped(rows, side, balances), axis=1, kind="stable")[:, :most] for side in sides
-        ]
-        return np.unique(np.concatenate(kept))
-
-    def _hoped(self, rows: FloatArray, side: float, balances: int) -> FloatArray:
-        """Return worths some standard deviations to the good side, shape ``(balances, n)``."""
-        mean, sd = self._ability.mean_sd(rows)
-        hopes = {"quality": self._in_units(self._ability, mean + side * sd)}
-        for name, model in self._costs.items():
-            mean, sd = model.mean_sd(rows)
-            hopes[name] = np.exp(self._in_units(model, mean - side * sd))
-        return self._goal.worth(
-            {name: np.tile(hope, (balances, 1)) for name, hope in hopes.items()}, self._rng
-        )
-
-    def _in_units(self, model: Ability, abilities: FloatArray) -> FloatArray:
-        """Translate abilities into what is scored; for quality alone their order is enough."""
-        if self._goal.needs == ("quality",):
-            return abilities
-        return model.score_of(abilities, self._register.n_examples)
-
-    def _draws(self, rows: FloatArray, count: int) -> dict[str, FloatArray]:
-        """Draw everything that the goal needs."""
-        drawn = {"quality": self._drawn(self._ability, rows, count)}
-        for name in self._goal.needs:
-            if name in self._costs:
-                drawn[name] = np.exp(self._drawn(self._costs[name], rows, count))
-        return drawn
-
-    def _drawn(self, model: Ability, rows: FloatArray, count: int) -> FloatArray:
-        belief = model.believe(rows)
-        abilities = belief.draws(count, self._rng, eagerness=_EAGERNESS)
-        if self._goal.bounds:
-            # Of many candidates one always meets the bounds by luck: half of the draws go by what is believed.
-            abilities[::2] = belief.mean - _CAUTION * belief.sd
-        return self._in_units(model, abilities)
-
     def _weights(self, candidates: Sequence[Configuration], rows: FloatArray) -> FloatArray:
         """Weigh candidates by what they cost and by what was thought of them beforehand."""
-        weights = np.ones(len(candidates))
-        if self._cost_aware and self._costs["cost_usd"].n_scores:
-            model = self._costs["cost_usd"]
-            logs = model.score_of(model.mean_sd(rows)[0], self._register.n_examples)
-            weights *= np.exp(logs.min() - logs)
+        weights = self._beliefs.cheapness(rows) if self._cost_aware else np.ones(len(candidates))
         if self._prior is not None:
             fading = _FADING / (1 + len(self._register.configurations))
             weights *= np.array([max(self._prior(each), 1e-12) for each in candidates]) ** fading
@@ -349,30 +291,9 @@ class Beacon:
         for row in rows:
             number = self._known(row.configuration)
             example, was_pending = self._register.tell(number, row.example)
-            self._ability.observe(number, example, row.score)
+            self._beliefs.observe(number, example, row)
             if was_pending:
                 self._ability.await_scores(number, -1)
-            for name, model in self._costs.items():
-                value = row.cost_usd if name == "cost_usd" else row.latency_s
-                if value is not None:
-                    model.observe(number, example, float(np.log(max(value, 1e-9))))
-            self._is_stale = True
-
-    def _update(self) -> None:
-        """Draw the conclusions from what was told, and now and then learn the settings anew."""
-        if not self._is_stale:
-            return
-        models = (self._ability, *self._costs.values())
-        known = max(self._asked, self._ability.n_scores // _BATCH)
-        if known >= self._refit_at:
-            # The more is known, the less a dozen more proposals can change the settings.
-            self._refit_at = known + max(self._refit_every, known // 10)
-            for model in models:
-                model.refit()
-        else:
-            for model in models:
-                model.fit()
-        self._is_stale = False
 
     # ── what to use ─────────────────────────────────────────────────────────────────────────────
 
@@ -414,7 +335,7 @@ class Beacon:
         """Whether the best is better than the recommended one by more than `regret` with at most probability `delta`."""
         if not self._register.scored:
             return False
-        self._update()
+        self._beliefs.update(self._asked)
         return float((self._regrets(self._best()) > regret).mean()) < delta
 
     def _scored(self) -> list[int]:
@@ -426,32 +347,21 @@ class Beacon:
     def _cautious(self, numbers: Sequence[int]) -> dict[str, FloatArray]:
         """Return what each configuration will at least show, shape ``(1, n)`` per objective."""
         rows = self._ability.rows[numbers]
-        if self._acquisition == "ucbe":
-            values = {"quality": self._ability.tallies(list(numbers)).means[None]}
-        else:
-            self._update()
-            mean, sd = self._ability.mean_sd(rows)
-            values = {
-                "quality": self._ability.score_of(mean - _CAUTION * sd, self._register.n_examples)[None]
-            }
-        if self._costs:
-            self._update()
-        for name, model in self._costs.items():
-            logs = model.score_of(model.mean_sd(rows)[0], self._register.n_examples)
-            values[name] = np.exp(logs)[None]
-        return values
+        if self._acquisition != "ucbe" or self._cost_aware:
+            self._beliefs.update(self._asked)
+        is_counted = self._acquisition == "ucbe"
+        return self._beliefs.cautious(
+            rows, self._ability.tallies(list(numbers)).means if is_counted else None
+        )
 
     def _certified(self, number: int) -> Recommendation:
-        self._update()
+        self._beliefs.update(self._asked)
         regrets = self._regrets(number)
-        mean, sd = self._ability.mean_sd(self._ability.rows[[number]])
-        ends = self._ability.score_of(
-            np.array([mean[0] - sd[0], mean[0], mean[0] + sd[0]]), self._register.n_examples
-        )
+        mean, sd = self._beliefs.spread_of(self._ability.rows[[number]])
         return Recommendation(
             configuration=self._register.configurations[number],
-            mean=float(ends[1]),
-            sd=float(ends[2] - ends[0]) / 2,
+            mean=mean,
+            sd=sd,
             probability_best=float((regrets <= 0).mean()),
             regret_bound=float(np.quantile(regrets, 0.95)),
             n_scores=self._ability.n_scores,
@@ -461,8 +371,7 @@ class Beacon:
         """Draw how much quality is lost by using one configuration instead of the best candidate."""
         candidates = self._candidates()
         rows = self._encoder.rows([self._register.configurations[number], *candidates])
-        rows = rows[np.append(0, 1 + self._promising(rows[1:]))]
-        draws = self._ability.believe(rows).draws(_CERTAIN, self._rng)
-        scores = self._ability.score_of(draws, self._register.n_examples)
+        rows = rows[np.append(0, 1 + self._beliefs.promising(rows[1:]))]
+        scores = self._beliefs.scores(rows, _CERTAIN)
         lost: FloatArray = scores.max(axis=1) - scores[:, 0]
         return lost
