@@ -106,7 +106,9 @@ def _parser() -> Parser:
     bench.add_argument(
         "names", nargs="*", metavar="NAME", help="overhead, routing, scoring; all of them if left out"
     )
-    bench.add_argument("--seeds", type=int, metavar="N", help="of the benchmark optimizers (default 20)")
+    bench.add_argument(
+        "--seeds", type=int, metavar="N", help="of the benchmarks optimizers (default 20) and joint (10)"
+    )
     bench.add_argument(
         "--matrix", type=Path, metavar="FILE", help="scores for optimizers: .npz, configurations by examples"
     )

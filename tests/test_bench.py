@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import builtins
+
 import pytest
 
 import dspex as dx
 from dspex import bench
-from dspex.bench import builtin, definitions, neural, pools, routing, scoring, spaces, studies, together
+from dspex.bench import (
+    builtin,
+    definitions,
+    joint,
+    neural,
+    pools,
+    routing,
+    scoring,
+    spaces,
+    studies,
+    together,
+)
 from dspex.bench.timing import medians_us
 from dspex.errors import DataError, UnknownNameError
 
@@ -119,6 +132,23 @@ def test_together_prints_turns_beside_each_alone(monkeypatch, capsys):
     assert list(rows) == ["beacon", "simba", "bootstrap_rs", "simba over the space", *schedules]
     assert all(rows[name][3:] in (["0", "of", "1", "seeds"], ["1", "of", "1", "seeds"]) for name in schedules)
     assert all(16 <= int(rows[name][2]) <= 250 for name in schedules)
+
+
+def test_joint_prints_a_line_a_seed_beside_mipro(monkeypatch, capsys):
+    """A small run of the real benchmark: nothing found is above the best, and both say how many calls they made."""
+    for name, value in (("_N_EACH", 2), ("_N_EXAMPLES", 60), ("_EFFORT", "light")):
+        monkeypatch.setattr(joint, name, value)
+    monkeypatch.setattr(joint, "processes", lambda: builtins)
+    bench.run(["joint"], seeds=1)
+    lines = capsys.readouterr().out.splitlines()
+    line = next(line for line in lines if line.startswith("  0 "))
+    default, mipro, mipro_calls, *found = (float(cell.rstrip("*")) for cell in line.split()[1:])
+    assert default < mipro
+    assert mipro_calls > 60
+    for best, score, calls in (found[:3], found[3:]):
+        assert default < score <= best
+        assert 60 < calls < 3000
+    assert sum("within 1 % of the best in" in line for line in lines) == 2
 
 
 class TestBuiltIn:

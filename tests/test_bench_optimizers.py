@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
 import random
 
+import dspy
 import numpy as np
 import pytest
 
-from dspex import bench
+from dspex import bench, sandbox
 from dspex.bench import optimizers
-from dspex.bench.optimizers import methods, worlds
+from dspex.bench.optimizers import methods, proposed, worlds
 from dspex.bench.optimizers.table import Curves, Job, curve
 from dspex.cli import main
 from dspex.errors import DataError
@@ -91,5 +93,61 @@ def test_bad_matrices_and_options_are_refused(tmp_path):
     np.save(tmp_path / "line.npy", np.ones(4))
     with pytest.raises(DataError, match=r"got shape \(4,\)"):
         worlds.load(tmp_path / "line.npy")
-    with pytest.raises(DataError, match="seeds can be set for the benchmark 'optimizers' alone"):
+    with pytest.raises(DataError, match="seeds can be set for one benchmark alone: optimizers or joint"):
         bench.run(["routing"], seeds=3)
+    with pytest.raises(DataError, match="matrix can be set for one benchmark alone: optimizers"):
+        bench.run(["joint"], matrix=tmp_path / "line.npy")
+
+
+@pytest.fixture
+def prompts(monkeypatch):
+    """MIPROv2's candidates for 40 examples."""
+    monkeypatch.setattr(proposed, "_N_EXAMPLES", 40)
+    monkeypatch.setattr(proposed, "_TRIALS", 6)
+    return proposed.Proposed(0)
+
+
+def test_the_truth_about_mipros_candidates_is_a_programs(prompts):
+    """What is known of a configuration beforehand is the expected score of the program that it stands for."""
+    configuration = {"instruction": 3, "demos": 5}
+    lm = sandbox.lm(proposed.STUDENT, seed=0)
+    with dspy.context(lm=lm):
+        found = sandbox.expected_score(prompts._bound(3, 5), sandbox.task(proposed.TASK).dev)
+    assert prompts.regret(configuration) == pytest.approx(prompts.best - found)
+    assert max(prompts.truths) == prompts.best
+
+
+def test_a_request_is_counted_once(prompts):
+    """Scoring asks the model; scoring again, or another configuration of the same words, does not."""
+    before = prompts.calls
+    scores = prompts.score(prompts.space.default(), range(10))
+    asked = prompts.calls - before
+    assert 10 <= asked <= 20  # an answer that cannot be read is asked for once more
+    assert prompts.score(prompts.space.default(), range(10)) == scores
+    assert prompts.calls == before + asked
+    assert 0 < sum(scores) < 10
+
+
+def test_mipro_searches_the_candidates_it_proposed(prompts):
+    """Its best so far starts with the default, is one of the candidates, and never costs fewer calls than before."""
+    steps = prompts.search_as_mipro()
+    calls = [each for each, _ in steps]
+    assert steps[0] == (0, prompts.space.default())
+    assert calls == sorted(calls)
+    assert 40 < calls[-1] < 40 * 9 * 2
+    assert all(prompts.regret(configuration) >= 0 for _, configuration in steps)
+
+
+@pytest.mark.usefixtures("prompts")
+def test_mipro_itself_stands_beside_beacon(monkeypatch, capsys):
+    """A small run of the real table: every method has its line, the calls until it is near, and its seeds."""
+    monkeypatch.setattr(optimizers, "PARTS", ("dspy",))
+    monkeypatch.setattr(optimizers, "_MIPRO_BUDGET", 300)
+    monkeypatch.setitem(methods.METHODS, "beacon", methods.METHODS["beacon"]._replace(most_calls=100))
+    monkeypatch.setattr(optimizers, "processes", lambda: builtins)
+    bench.run(["optimizers"], seeds=1)
+    out = capsys.readouterr().out
+    assert "expected scores, medians: default 0." in out
+    for name in ("MIPROv2 itself", "BEACON, 8 at a time", "random, full"):
+        assert len([line for line in out.splitlines() if line.startswith(f"  {name}")]) == 2
+    assert "of 1 seeds are so near after 300" in out

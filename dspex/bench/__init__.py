@@ -13,6 +13,7 @@ from dspex.bench import (
     apply,
     builtin,
     definitions,
+    joint,
     native,
     neural,
     optimizers,
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "apply": apply.run,
     "definitions": definitions.run,
     "gpu": neural.run,
+    "joint": joint.run,
     "native": native.run,
     "optimizers": optimizers.run,
     "overhead": overhead.run,
@@ -45,6 +47,8 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "together": together.run,
 }
 
+_OPTIONS = {"optimizers": ("seeds", "matrix"), "joint": ("seeds",)}
+
 
 def run(names: Sequence[str], **options: Any) -> None:
     """Run the named benchmarks, or all of them, and print their figures.
@@ -52,21 +56,23 @@ def run(names: Sequence[str], **options: Any) -> None:
     Parameters
     ----------
     options
-        For ``optimizers``: ``seeds`` and ``matrix``.
+        For ``optimizers``: ``seeds`` and ``matrix``; for ``joint``: ``seeds``.
 
     Raises
     ------
     DataError
-        If there are options, and another benchmark than ``optimizers`` is named, or none.
+        If there are options, and not just one benchmark that takes them is named.
     """
     for name in names:
         if name not in BENCHMARKS:
             raise UnknownNameError.among("benchmark", name, BENCHMARKS)
-    if options and list(names) != ["optimizers"]:
-        raise DataError(
-            f"{', '.join(options)} can be set for the benchmark 'optimizers' alone",
-            hint="dspex bench optimizers",
-        )
+    for option in options:
+        takers = [name for name, taken in _OPTIONS.items() if option in taken]
+        if len(names) != 1 or names[0] not in takers:
+            raise DataError(
+                f"{option} can be set for one benchmark alone: {' or '.join(takers)}",
+                hint=f"dspex bench {takers[0]}",
+            )
     print(
         f"dspex {version('dspex')}, DSPy {version('dspy')}, Python {platform.python_version()}, {platform.machine()}"
     )

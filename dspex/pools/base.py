@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from dspex.pools.counters import PoolStats
     from dspex.pools.sessions import Sessions
+    from dspex.pools.spec import PoolSpec
     from dspex.pools.task import Task
 
 KINDS = ("inline",)
@@ -40,6 +41,7 @@ class Engine(Protocol):
     """
 
     sessions: Sessions
+    spec: PoolSpec
 
     def write(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -115,8 +115,8 @@ def make(name: str, spec: PoolSpec) -> Pool:
             hint="return what is to be done, and submit it where the pools are",
         )
     _prepare()
-    found = _placed(name, spec)
-    pool = Pool(name, found.spec, _engine(name, found))
+    engine = _engine(name, spec)
+    pool = Pool(name, engine.spec, engine)
     _made.add(pool)
     return pool
 
@@ -131,19 +131,19 @@ def _placed(name: str, spec: PoolSpec) -> DevicePlan:
     return found
 
 
-def _engine(name: str, found: DevicePlan) -> Engine:
-    spec = found.spec
-    if spec.profile == "thread":
-        from dspex.pools.threads import ThreadEngine
-
-        return ThreadEngine(name, spec, events.publish)
-    if _cluster is not None:
+def _engine(name: str, spec: PoolSpec) -> Engine:
+    if _cluster is not None and spec.profile == "process":
         from dspex.pools.dask_engine import DaskEngine
 
         return DaskEngine(name, spec, events.publish, _cluster)
+    found = _placed(name, spec)
+    if spec.profile == "thread":
+        from dspex.pools.threads import ThreadEngine
+
+        return ThreadEngine(name, found.spec, events.publish)
     from dspex.pools.local import LocalEngine
 
-    return LocalEngine(name, spec, events.publish, found.placements)
+    return LocalEngine(name, found.spec, events.publish, found.placements)
 
 
 def use(cluster: object | None) -> None:

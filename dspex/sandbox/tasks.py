@@ -105,8 +105,8 @@ class Task:
         ----------
         space
             Mappings that may hold `model`, `module` ("Predict" or "ChainOfThought"), `temperature`, `demos`
-            (how many, from the start of `train`), `instructions` and `adapter`; or something whose
-            `candidates()` lists them, such as a `Space`, with what is `frozen` in it.
+            (how many, from the start of `train`; or a list of examples), `instructions` and `adapter`; or
+            something whose `candidates()` lists them, such as a `Space`, with what is `frozen` in it.
 
         Raises
         ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from dspex.errors import DataError
@@ -95,7 +96,8 @@ def chance_of(
     Parameters
     ----------
     candidate
-        May hold `model`, `module`, `temperature`, `demos` (how many of `shown`), `instructions`, `adapter`.
+        May hold `model`, `module`, `temperature`, `demos` (how many of `shown`, or examples), `instructions`,
+        `adapter`.
     shown
         The items that demonstrations are taken from.
     default
@@ -114,9 +116,7 @@ def chance_of(
         _MODULES[_name_of(candidate.get("module", "Predict"))],
         stated,
         statements,
-        coverage_of(
-            [(item, True) for item in shown[: int(cast("int", candidate.get("demos", 0)))]], family.name
-        ),
+        coverage_of(_shown_by(candidate.get("demos", 0), family, shown), family.name),
         _WIRES[_name_of(candidate.get("adapter", "ChatAdapter"))],
     )
     model = short_name(candidate.get("model", default))
@@ -142,6 +142,19 @@ def best_of(
             "the optimum needs at least one candidate, got none", hint="pass mappings such as {'demos': 4}"
         )
     return max(scored, key=lambda found: found.score)
+
+
+def _shown_by(demos: object, family: Family, shown: list[Item]) -> list[tuple[Item, bool]]:
+    """Say what demonstrations show, and whether they do so rightly; one without an answer shows nothing."""
+    if not isinstance(demos, Sequence):
+        return [(item, True) for item in shown[: int(cast("int", demos))]]
+    found = []
+    for demo in demos:
+        item = recognise({name: str(demo.get(name, "")) for name in family.inputs})
+        answer = demo.get(family.output)
+        if item is not None and answer is not None:
+            found.append((item, str(answer) == str(item.answer)))
+    return found
 
 
 def item_of(inputs: Mapping[str, str]) -> Item:

@@ -193,3 +193,19 @@ def test_answers_that_are_cut_off_count_as_wrong(program_of):
     task = sandbox.task("triage")
     with dspy.context(lm=sandbox.lm("large", max_tokens=6)):
         assert sandbox.expected_score(program_of(task, "ChainOfThought"), task.dev[:3]) == 0.0
+
+
+@pytest.mark.parametrize("module", ["Predict", "ChainOfThought"])
+def test_demos_may_be_examples(program_of, module):
+    """Examples of one's own count as a program shows them: right ones teach, wrong ones harm, unanswered ones neither."""
+    task = sandbox.task("triage")
+    right = task.dev[:4]
+    wrong = [dspy.Example(message=each.message, label="account") for each in task.dev[4:8]]
+    unanswered = [dspy.Example(message=each.message) for each in task.dev[8:10]]
+    program, found = program_of(task, module), {}
+    for name, demos in {"right": right, "mixed": [*right, *wrong, *unanswered]}.items():
+        program.predictors()[0].demos = demos
+        found[name] = score(task, module=module, demos=demos)
+        with dspy.context(lm=sandbox.lm("small")):
+            assert sandbox.expected_score(program, task.dev) == pytest.approx(found[name], abs=1e-9)
+    assert found["mixed"] < found["right"]

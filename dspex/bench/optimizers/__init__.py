@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dspex.bench.optimizers import worlds
+from dspex.bench.optimizers import proposed, worlds
 from dspex.bench.optimizers.functions import FUNCTIONS
 from dspex.bench.optimizers.methods import METHODS
-from dspex.bench.optimizers.table import Curves, Job, curves, print_curves, processes, quiet
+from dspex.bench.optimizers.table import (
+    Curves,
+    Job,
+    curves,
+    print_curves,
+    print_reached,
+    processes,
+    quiet,
+)
 from dspex.optimizers.beacon import Beacon, Row
 from dspex.optimizers.beacon.blackbox import maximize
 
@@ -28,9 +36,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SEEDS = 20
-PARTS = ("mixed", "prompt", "matrix", "functions", "suggesting")
+PARTS = ("mixed", "prompt", "matrix", "dspy", "functions", "suggesting")
 _BUDGET = 6000
 _POOL_BUDGET = 3000
+_MIPRO_BUDGET = 4000
 _FIRST_SEED = 200
 _TRIALS = 60
 _PARALLEL = 8
@@ -49,6 +58,8 @@ def run(*, seeds: int = SEEDS, matrix: Path | None = None) -> None:
         _print_ratio(found)
     if "matrix" in PARTS:
         _pool(seeds, matrix)
+    if "dspy" in PARTS:
+        _dspy(seeds)
     if "functions" in PARTS:
         _functions(seeds)
     if "suggesting" in PARTS:
@@ -63,6 +74,27 @@ def _pool(seeds: int, matrix: Path | None) -> None:
     )
     found = {name: _curves(title, name, seeds, table) for name in METHODS if _fits(name, is_pool=True)}
     print_curves(title, {METHODS[name].title: each for name, each in found.items()})
+
+
+def _dspy(seeds: int) -> None:
+    """Print the table of MIPROv2's own candidates, searched by itself and by others."""
+    facts = list(processes().map(proposed.facts, range(seeds)))
+    middle = proposed.Facts(*map(statistics.median, zip(*facts, strict=True)))
+    print(
+        f"\nDSPy's MIPROv2, {proposed.TASK}: {proposed.describe()}\n"
+        f"  expected scores, medians: default {middle.default:.3f}, best {middle.best:.3f}, "
+        f"middle {middle.median:.3f}; {middle.near:.1%} of the candidates are within 1 % of the best\n"
+        f"  {middle.calls_to_propose:g} calls to the student to propose them, whoever searches then"
+    )
+    budgets = {proposed.MIPRO: _MIPRO_BUDGET, "beacon": METHODS["beacon"].most_calls, "random": _MIPRO_BUDGET}
+    found = {
+        "MIPROv2 itself" if name == proposed.MIPRO else METHODS[name].title: curves(
+            [Job("dspy", name, seed, budget) for seed in range(seeds)], processes().map, proposed.curve
+        )
+        for name, budget in budgets.items()
+    }
+    print_curves("searched", found)
+    print_reached(found, 0.01)
 
 
 _TITLES = {

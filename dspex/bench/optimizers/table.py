@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dspex.records import Configuration
+
     FloatArray = NDArray[np.float64]
 
 _STEP = 20
@@ -43,27 +45,43 @@ class Curves(NamedTuple):
 
     def median_at(self, calls: int) -> tuple[float, float, float]:
         """Return the median regret after so many calls, and its 95 % bootstrap interval over seeds."""
-        column = self.regrets[:, min(len(self.calls), calls // _STEP) - 1]
-        rng = np.random.default_rng(0)
-        medians = np.median(rng.choice(column, (_RESAMPLES, len(column))), axis=1)
-        low, high = np.quantile(medians, [0.025, 0.975])
-        return float(np.median(column)), float(low), float(high)
+        return _median(self.regrets[:, min(len(self.calls), calls // _STEP) - 1])
 
     def calls_to(self, regret: float) -> int | None:
         """Return after how many calls the median regret is first at most `regret`, or None."""
         reached = np.flatnonzero(np.median(self.regrets, axis=0) <= regret)
         return int(self.calls[reached[0]]) if len(reached) else None
 
+    def reached(self, regret: float) -> FloatArray:
+        """Return for each seed after how many calls its regret is first at most `regret`; infinity for never."""
+        is_near = self.regrets <= regret
+        return np.where(is_near.any(axis=1), self.calls[is_near.argmax(axis=1)], np.inf)
+
+
+def _median(column: FloatArray) -> tuple[float, float, float]:
+    """Return a median and its 95 % bootstrap interval."""
+    drawn = np.random.default_rng(0).choice(column, (_RESAMPLES, len(column)))
+    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975], method="nearest")
+    return float(np.median(column)), float(low), float(high)
+
 
 def curve(job: Job) -> FloatArray:
     """Run one method on one world, and return the regret of what it recommends after every few calls."""
     world = _world(job)
-    points = np.arange(_STEP, job.budget + 1, _STEP)
+    quiet()
+    steps = ((world.calls, each) for each in methods.METHODS[job.method].run(world, job.seed))
+    return by_calls(world, steps, job.budget)
+
+
+def by_calls(
+    world: worlds.World, steps: Iterable[tuple[int, Configuration]], budget: int
+) -> NDArray[np.float64]:
+    """Return the regret after every few calls, of what is recommended once so many calls were made."""
+    points = np.arange(_STEP, budget + 1, _STEP)
     found, k = np.empty(len(points)), 0
     last = world.regret(world.space.default())
-    quiet()
-    for recommended in methods.METHODS[job.method].run(world, job.seed):
-        while k < len(points) and points[k] < world.calls:
+    for calls, recommended in steps:
+        while k < len(points) and points[k] < calls:
             found[k], k = last, k + 1
         if k == len(points):
             break
@@ -88,10 +106,14 @@ def _world(job: Job) -> worlds.World:
     return worlds.FAMILIES[job.family](job.seed)
 
 
-def curves(jobs: Sequence[Job], spread: Callable[..., Iterable[FloatArray]] = map) -> Curves:
+def curves(
+    jobs: Sequence[Job],
+    spread: Callable[..., Iterable[FloatArray]] = map,
+    work: Callable[[Job], FloatArray] = curve,
+) -> Curves:
     """Run jobs that differ in their seeds."""
     points = np.arange(_STEP, jobs[0].budget + 1, _STEP)
-    return Curves(points, np.array(list(spread(curve, jobs))))
+    return Curves(points, np.array(list(spread(work, jobs))))
 
 
 @functools.cache
@@ -124,3 +146,16 @@ def print_curves(title: str, found: dict[str, Curves]) -> None:
         reached = [each.calls_to(regret) for regret in (0.02, 0.01)]
         line += "".join(f"{f'>{each.calls[-1]}' if calls is None else calls:>9}" for calls in reached)
         print(f"  {name:<28}{line}{statistics.fmean(each.regrets[:, -1]):>8.3f}")
+
+
+def print_reached(found: dict[str, Curves], regret: float) -> None:
+    """Print after how many calls seeds first come so near to the best, and how many are so near at the end."""
+    print(f"  calls until the regret is first at most {regret:g}, median over seeds [95 % interval]")
+    for name, each in found.items():
+        most = each.calls[-1]
+        cells = [f">{most}" if value > most else f"{value:g}" for value in _median(each.reached(regret))]
+        n_near = int((each.regrets[:, -1] <= regret).sum())
+        print(
+            f"  {name:<28}{f'{cells[0]} [{cells[1]}, {cells[2]}]':>22}"
+            f"   {n_near} of {len(each.regrets)} seeds are so near after {most}"
+        )
