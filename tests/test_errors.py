@@ -4,19 +4,29 @@ import pytest
 
 from dspex import errors
 from dspex.errors import (
+    AuthenticationError,
+    BadResponseError,
+    BillingError,
     CancelledError,
+    CircuitOpenError,
+    ContextWindowExceededError,
     DataError,
     DefinitionError,
     DspexError,
     ExecutionError,
     ExhaustedError,
     Failure,
+    ModelNotFoundError,
     NotSupportedError,
+    OverloadedError,
     ProviderError,
     RateLimitedError,
+    RequestRefusedError,
+    SchemaRefusedError,
     SignatureError,
     StoreError,
     TemplateError,
+    TimedOutError,
     UnavailableError,
     UnknownNameError,
     ValuesError,
@@ -37,6 +47,16 @@ PARENTS = {
     ProviderError: ExecutionError,
     RateLimitedError: ProviderError,
     UnavailableError: ProviderError,
+    TimedOutError: UnavailableError,
+    CircuitOpenError: UnavailableError,
+    BadResponseError: ProviderError,
+    AuthenticationError: ProviderError,
+    BillingError: ProviderError,
+    RequestRefusedError: ProviderError,
+    ModelNotFoundError: RequestRefusedError,
+    ContextWindowExceededError: RequestRefusedError,
+    SchemaRefusedError: RequestRefusedError,
+    OverloadedError: ExecutionError,
     ExhaustedError: ExecutionError,
     CancelledError: ExecutionError,
     StoreError: ExecutionError,
@@ -52,7 +72,27 @@ def test_tree_is_complete():
 
 def test_only_passing_troubles_are_retryable():
     """What a provider may get over by itself is worth another try, and nothing else."""
-    assert {each for each in PARENTS if each.retryable} == {RateLimitedError, UnavailableError}
+    assert {each for each in PARENTS if each.retryable} == {
+        RateLimitedError,
+        UnavailableError,
+        TimedOutError,
+        CircuitOpenError,
+        BadResponseError,
+        OverloadedError,
+    }
+    assert all(each.retryable for each in PARENTS if each.severity == "warning")
+    assert {each for each in PARENTS if each.severity == "critical"} == {AuthenticationError, BillingError}
+
+
+def test_what_may_have_been_billed_is_known():
+    """An answer that was late or unreadable may have been paid for; whoever raises it may know better."""
+    assert {each for each in PARENTS if getattr(each, "possibly_billed", False)} == {
+        TimedOutError,
+        BadResponseError,
+    }
+    error = UnavailableError("cut off", provider="openai/x", possibly_billed=True)
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+    assert (copy.possibly_billed, copy.provider) == (True, "openai/x")
 
 
 @pytest.mark.parametrize("kind", PARENTS, ids=lambda kind: kind.__name__)
