@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.made
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test lab bench docs lint picture clean
+.PHONY: demo test lab bench soak docs lint picture clean
 
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -42,6 +42,11 @@ lab: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/dspex bench
+
+# Half an hour unless told otherwise: make soak DSPEX_SOAK_S=60
+soak: DSPEX_SOAK_S ?= 1800
+soak: $(STAMP)
+	DSPEX_SOAK_S=$(DSPEX_SOAK_S) $(BIN)/dspex bench soak
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs

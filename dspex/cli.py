@@ -97,7 +97,7 @@ def _parser() -> Parser:
         "names",
         nargs="*",
         metavar="NAME",
-        help="overhead, reliability, routing, scoring; all of them if left out",
+        help="overhead, reliability, routing, scoring, soak; all but soak if left out",
     )
     bench.set_defaults(run=_bench)
 

@@ -138,7 +138,7 @@ class Breaker:
         self.settings = BreakerSettings() if settings is None else settings
         self._clock = clock
         self._rng = random.Random() if rng is None else rng
-        self._listen = listen
+        self.listen = listen
         self._lock = threading.Lock()
         self._state: State = "closed"
         self._generation = 0
@@ -281,8 +281,8 @@ class Breaker:
         return limit is not None and latency_s > limit
 
     def _tell(self, transition: Transition | None) -> None:
-        if transition is not None and self._listen is not None:
-            self._listen(transition)
+        if transition is not None and self.listen is not None:
+            self.listen(transition)
 
     def _refusal(self) -> CircuitOpenError:
         wait = self.retry_after_s

@@ -52,6 +52,10 @@ assert_type(dx.history(), pd.DataFrame)
 assert_type(dx.runs(), pd.DataFrame)
 assert_type(dx.route(triage), Route)
 
+with dx.sandbox.serve(faults=[{"kind": "drop", "share": 0.1}], api_key="secret") as server:
+    assert_type(server.url, str)
+    server.set_faults(None)
+
 with dx.accelerate() as handle:
     assert_type(handle.is_active, bool)
     handle.undo()
