@@ -1,7 +1,7 @@
 """A soak: three upstreams that fail by plan, asked over real sockets through guards, for as long as you like.
 
-`DSPEX_SOAK_S` says for how many seconds (60 if it is not set). Each upstream has three outages, half of them
-hanging and half failing fast, and three brown-outs; six bursts of calls arrive at once. What is measured is
+`DSPEX_SOAK_S` says for how many seconds (60 if it is not set). Each upstream has three outages, hanging and
+failing fast by turns, and three brown-outs; every call asks the first upstream first; six bursts of calls arrive at once. What is measured is
 the guards and the fallback between them, against the sandbox's server: it says nothing about real providers.
 """
 
@@ -24,7 +24,7 @@ from dspex import sandbox
 from dspex.bench.timing import print_rows
 from dspex.bridge.failures import translated
 from dspex.errors import DspexError, ExecutionError
-from dspex.reliability import Guard, RetryPolicy, within
+from dspex.reliability import Guard, RetryPolicy, remaining_s, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +42,10 @@ _BURST = 60
 _DEADLINE_S = 20.0
 _PACE = 0.1
 _PREDICTED_P95_S = 0.2
-_PASSES = 2
+_PASSES = 3
 """How often the row of upstreams is gone through."""
+_SHORTEST_WAIT_S = 0.2
+"""Between two passes, also if another call is finding out already whether an upstream is well."""
 
 
 @dataclass(slots=True)
@@ -62,7 +64,7 @@ def run() -> None:
     seconds = float(os.environ.get("DSPEX_SOAK_S", "60"))
     rng, tally = random.Random(0), Tally()
     with ExitStack() as stack:
-        plans = [_plan(seconds, rng) for _ in range(_UPSTREAMS)]
+        plans = [_plan(number, seconds, rng) for number in range(_UPSTREAMS)]
         servers = [
             stack.enter_context(sandbox.serve(pace=_PACE, seed=number)) for number in range(_UPSTREAMS)
         ]
@@ -72,13 +74,13 @@ def run() -> None:
     _print(seconds, tally)
 
 
-def _plan(seconds: float, rng: random.Random) -> list[dict[str, Any]]:
+def _plan(upstream: int, seconds: float, rng: random.Random) -> list[dict[str, Any]]:
     """Spread troubles over the time, each somewhere in its own part of it."""
     length, rows = _TROUBLE_SHARE * seconds, []
     part = seconds / (2 * _TROUBLES)
     for number in range(2 * _TROUBLES):
         start = number * part + rng.uniform(0, part - length)
-        kind = ("late", ("hang", "server_error")[number // 2 % 2])[number % 2]
+        kind = ("late", ("hang", "server_error")[(upstream + number // 2) % 2])[number % 2]
         rows.append({"kind": kind, "seconds": [start, start + length], "delay_s": 1.0})
     return rows
 
@@ -117,7 +119,7 @@ def _guard(name: str, tally: Tally) -> Guard:
 async def _request(
     text: str, guards: Sequence[Guard], clients: Sequence[httpx.AsyncClient], tally: Tally
 ) -> None:
-    """Ask one upstream after the other, and the whole row once more, until one answers or the time is up."""
+    """Go through the upstreams until one answers; if none does, wait for the first that may again."""
     began, error = time.monotonic(), None
     with within(_DEADLINE_S):
         for left in range(_PASSES * len(guards), 0, -1):
@@ -129,9 +131,12 @@ async def _request(
                 )
             except DspexError as raised:
                 error = raised
-                continue
-            tally.latencies_s.append(time.monotonic() - began)
-            return
+            else:
+                tally.latencies_s.append(time.monotonic() - began)
+                return
+            if number == len(guards) - 1 and left > 1:
+                wait_s = max(_SHORTEST_WAIT_S, min(guard.breaker.retry_after_s for guard in guards))
+                await asyncio.sleep(min(wait_s, remaining_s()))
     tally.failures[type(error).__name__] += 1
 
 
