@@ -26,6 +26,8 @@
     │   ├── OverloadedError        too much is waiting already (retry_after_s)
     │   ├── ExhaustedError         every allowed strategy was tried and failed
     │   ├── CancelledError         somebody asked for it to stop
+    │   ├── StaleVersionError      shared values have changed since they were read
+    │   ├── LeaseError             somebody else has the variable, or it was taken away
     │   └── StoreError             what happened could not be kept
     └── NotSupportedError          a fast way is not proven for this; the general way is taken
 """
@@ -37,7 +39,7 @@ import reprlib
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Category = Literal[
     "general",
@@ -304,6 +306,26 @@ class ExhaustedError(ExecutionError):
 
 class CancelledError(ExecutionError):
     """The work was cancelled before it was done."""
+
+
+class StaleVersionError(ExecutionError):
+    """Shared values have changed since they were read; `version` and `configuration` are what they are now."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        version: int = 0,
+        configuration: Mapping[str, object] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.version = version
+        self.configuration = dict(configuration or {})
+
+
+class LeaseError(ExecutionError):
+    """A variable is leased by somebody else, or a lease is held no longer."""
 
 
 class StoreError(ExecutionError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dspex.records import Configuration, Decision, Execution, Label, Score, Trial
+    from dspex.records import Configuration, Decision, Execution, Label, Score, Trial, TrialPhase, Turn
 
 _log = logging.getLogger("dspex.events")
 
@@ -46,12 +46,14 @@ class StudyStarted:
 
 @dataclass(frozen=True, slots=True)
 class TrialStarted:
-    """A configuration is about to be evaluated."""
+    """A configuration is about to be evaluated; again, with the same number, when further examples are to come."""
 
     study: str
     number: int
     configuration: Configuration
     n_examples: int
+    """Of this time, those included that need not be paid for."""
+    phase: TrialPhase = "search"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class ExampleScored:
 
 @dataclass(frozen=True, slots=True)
 class TrialFinished:
-    """A trial was evaluated and is safe in the store."""
+    """A trial was evaluated and is safe in the store; the newest of one number holds all that is known of it."""
 
     study: str
     trial: Trial
@@ -87,6 +89,14 @@ class StudyAwaited:
     study: str
 
 
+@dataclass(frozen=True, slots=True)
+class TurnTaken:
+    """A continuous optimizer took a step."""
+
+    watch: str
+    turn: Turn
+
+
 Event = (
     DecisionMade
     | ExecutionFinished
@@ -97,6 +107,7 @@ Event = (
     | TrialFinished
     | StudyFinished
     | StudyAwaited
+    | TurnTaken
 )
 
 

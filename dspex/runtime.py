@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dspex import sandbox
@@ -17,7 +18,9 @@ from dspex.bridge import program as program_bridge
 from dspex.errors import DataError, DefinitionError, UnknownNameError
 from dspex.events import Event, EventBus, ExecutionFinished, LabelGiven
 from dspex.native.signature import Signature, signature
-from dspex.optimizers.definition import define
+from dspex.optimizers import comparing, warm
+from dspex.optimizers.continuous import Continuous
+from dspex.optimizers.definition import define, name_of
 from dspex.optimizers.study import Study
 from dspex.orchestrator.analyze import title_of
 from dspex.orchestrator.engine import Orchestrator
@@ -25,10 +28,12 @@ from dspex.orchestrator.insights import Route, route
 from dspex.orchestrator.model import BeliefModel
 from dspex.orchestrator.policy import EXPLORATION, objective_named
 from dspex.orchestrator.result import Result
+from dspex.orchestrator.ways import Ways, narrowed
 from dspex.pools import make_pool
 from dspex.records import Execution, Field, Objective, Outcome, Price, Strategy
 from dspex.store import Store, default_url
 from dspex.store.log import Cursor
+from dspex.variables.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,7 +42,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dspex.optimizers.definition import Budget, Definition, Examples
-    from dspex.records import Decision
+    from dspex.optimizers.holdout import Holdout
+    from dspex.optimizers.options import Beacon
+    from dspex.optimizers.teleprompters import Teleprompter
+    from dspex.records import Configuration, Decision
+    from dspex.variables.leases import OnConflict
     from dspex.variables.space import Space
 
     Task: TypeAlias = Any
@@ -132,6 +141,7 @@ class Runtime:
         self.orchestrator.replay(self.store.since(Cursor(), limit=_REPLAYED)[0])
         self.events.subscribe(self._keep)
         self.studies: dict[str, Study] = {}
+        self.watches: list[Continuous] = []
         self._programs: dict[tuple[str, str], tuple[tuple[Field, ...], dspy.Module]] = {}
 
     def __repr__(self) -> str:
@@ -158,56 +168,104 @@ class Runtime:
     # ── executing ───────────────────────────────────────────────────────────────────────────────
 
     def execute(
-        self, task: Task, inputs: Mapping[str, Any], *, pin: Strategy | None = None, explore: bool = True
+        self,
+        task: Task,
+        inputs: Mapping[str, Any],
+        *,
+        pin: Strategy | None = None,
+        explore: bool = True,
+        space: Registry | None = None,
     ) -> Result:
         """Run a task the way that is believed to pay, and learn from it."""
-        described, strategies, prepare = self._prepared(task)
-        described.check_inputs(inputs)
+        ways = self._every_way(task)
+        ways.described.check_inputs(inputs)
+        if space is not None:
+            ways = self._narrowed(task, ways, space, Registry.use)
 
         def attempt(strategy: Strategy) -> Outcome:
-            program, lm = prepare(strategy)
-            outcome = program_bridge.run(program, inputs, lm)[1]
-            broken = described.broken_constraints(outcome.output) if outcome.output is not None else None
+            outcome = program_bridge.run(ways.program(strategy), inputs, ways.lm(strategy))[1]
+            broken = ways.described.broken_constraints(outcome.output) if outcome.output is not None else None
             # An answer out of bounds is a failed attempt: another model may keep to them.
             return outcome if broken is None else replace(outcome, output=None, error=broken)
 
         done = self.orchestrator.orchestrate(
-            described, inputs, strategies, attempt, pool=self.pool.name, pin=pin, explore=explore
+            ways.described,
+            inputs,
+            ways.strategies,
+            attempt,
+            pool=self.pool.name,
+            pin=pin,
+            explore=explore,
+            configuration=ways.configuration,
+            learn=None if space is None else partial(space.learn, objective=self.objective),
         )
-        return Result(done, on_rating=self.orchestrator.rate)
+        return Result(done, on_rating=partial(self._rate, space))
 
     async def aexecute(
-        self, task: Task, inputs: Mapping[str, Any], *, pin: Strategy | None = None, explore: bool = True
+        self,
+        task: Task,
+        inputs: Mapping[str, Any],
+        *,
+        pin: Strategy | None = None,
+        explore: bool = True,
+        space: Registry | None = None,
     ) -> Result:
         """Run a task on the pool, so that the event loop stays free."""
-        future = self.pool.submit(self.execute, task, inputs, pin=pin, explore=explore)
+        future = self.pool.submit(self.execute, task, inputs, pin=pin, explore=explore, space=space)
         return await asyncio.wrap_future(future)
 
-    def explain(self, task: Task, inputs: Mapping[str, Any]) -> Decision:
+    def explain(self, task: Task, inputs: Mapping[str, Any], *, space: Registry | None = None) -> Decision:
         """Say how a task would be run and why, without running it."""
-        described, strategies, _ = self._prepared(task)
-        described.check_inputs(inputs)
-        return self.orchestrator.explain(described, inputs, strategies)
-
-    def _prepared(
-        self, task: Task
-    ) -> tuple[Signature, list[Strategy], Callable[[Strategy], tuple[dspy.Module, dspy.BaseLM]]]:
-        """Return what a task is, the ways it can be run, and the program and model for each way."""
-        if program_bridge.is_program(task):
-            described = Signature.from_dspy(program_bridge.signature_of(task))
-            kind, own = type(task).__name__, program_bridge.models_of(task)
-            if own:
-                # An optimized program brings its own models; another one would be another program.
-                return described, [Strategy(" + ".join(own), kind)], lambda _: (task, self.lm(self.models[0]))
-            strategies = [Strategy(model, kind) for model in self.models]
-            return described, strategies, lambda strategy: (task, self.lm(strategy.model))
-        described = signature(task)
-        strategies = [Strategy(model, module) for model in self.models for module in self._modules]
-        return (
-            described,
-            strategies,
-            lambda strategy: (self._program(described, strategy.module), self.lm(strategy.model)),
+        ways = self._every_way(task)
+        ways.described.check_inputs(inputs)
+        if space is not None:
+            ways = self._narrowed(task, ways, space, lambda registry: registry.configuration)
+        return self.orchestrator.explain(
+            ways.described, inputs, ways.strategies, configuration=ways.configuration
         )
+
+    def _rate(self, space: Registry | None, execution_id: str, quality: float) -> None:
+        label = self.orchestrator.rate(execution_id, quality)
+        if space is not None:
+            space.learn(label, self.objective)
+
+    def _every_way(self, task: Task) -> Ways:
+        """Return what a task is, the ways it can be run, and the program and model for each way."""
+        if not program_bridge.is_program(task):
+            described = signature(task)
+            return Ways(
+                described,
+                [Strategy(model, module) for model in self.models for module in self._modules],
+                program=lambda strategy: self._program(described, strategy.module),
+                lm=lambda strategy: self.lm(strategy.model),
+            )
+        described = Signature.from_dspy(program_bridge.signature_of(task))
+        kind, own = type(task).__name__, program_bridge.models_of(task)
+        if own:
+            # An optimized program brings its own models; another one would be another program.
+            return Ways(
+                described,
+                [Strategy(" + ".join(own), kind)],
+                program=lambda _: task,
+                lm=lambda _: self.lm(self.models[0]),
+            )
+        return Ways(
+            described,
+            [Strategy(model, kind) for model in self.models],
+            program=lambda _: task,
+            lm=lambda strategy: self.lm(strategy.model),
+        )
+
+    def _narrowed(
+        self, task: Task, ways: Ways, space: Registry, read: Callable[[Registry], Configuration]
+    ) -> Ways:
+        if not isinstance(space, Registry):
+            raise DefinitionError(
+                f"a task runs with the values of a registry, got {space!r}",
+                hint="space=dspex.Registry(space)",
+            )
+        is_program = program_bridge.is_program(task)
+        return narrowed(ways, space, read(space), is_program=is_program, lm=self.lm)
 
     def _program(self, described: Signature, module: str) -> dspy.Module:
         key = (described.key, module)
@@ -224,44 +282,79 @@ class Runtime:
         self,
         task: Task,
         *,
-        space: Space,
+        space: Space | Registry | None = None,
         trainset: Examples,
         metric: Callable[..., Any],
         valset: Examples | None = None,
-        optimizer: str = "beacon",
+        optimizer: str | Beacon | Teleprompter = "beacon",
         budget: Budget | None = None,
         name: str | None = None,
         seed: int = 0,
         resume: bool = False,
+        on_conflict: OnConflict = "wait",
+        timeout_s: float | None = None,
+        holdout: Holdout | None = None,
+        tags: Iterable[str] = (),
+        warm_start: Study | str | None = None,
     ) -> Study:
         """Check everything, then begin a study in the background and return it."""
-        if program_bridge.is_program(task):
-            program, title = task, type(task).__name__
-        else:
-            described = signature(task)
-            program, title = self._program(described, next(iter(self._modules))), title_of(described)
+        program, title = self._student(task)
+        searched = space.as_space() if isinstance(space, Registry) else space
+        if warm_start is not None:
+            program, searched = warm.started(program, searched, warm_start, self.store)
         definition = define(
             program,
             title=title,
-            space=space,
+            space=searched,
             trainset=trainset,
             valset=valset,
             metric=metric,
             optimizer=optimizer,
             budget=budget,
-            name=name or f"{optimizer}-{secrets.token_hex(3)}",
+            name=name or f"{name_of(optimizer)}-{secrets.token_hex(3)}",
             seed=seed,
             lm=self.lm,
             default_lm=self.lm(self.models[0]),
+            reflection_lm=self.lm(max(self.models, key=_dearness)),
+            timeout_s=timeout_s,
+            holdout=holdout,
+            tags=tags,
         )
-        self._enter(definition, resume=resume)
+        row = self._row(definition, resume=resume)
         known = self.store.scores(definition.name) if resume else ()
         study = Study(definition, pool=self.pool, store=self.store, events=self.events, known=known)
+        if isinstance(space, Registry) and definition.recipe is None:
+            study.lease_of(space, on_conflict)
+        self._enter(definition, row)
         self.studies[study.name] = study
         return study.start()
 
-    def _enter(self, definition: Definition, *, resume: bool) -> None:
-        """Give a study its row in the store, or check that the row it has is its own."""
+    def watch(self, task: Task, *, space: Registry, **options: Any) -> Continuous:
+        """Check everything, then begin to watch the calls of a task that run with a registry's values."""
+        watch = Continuous(
+            self._student(task)[0],
+            signature_key=self._every_way(task).described.key,
+            registry=space,
+            begin=partial(self.optimize, task),
+            lm=self.lm,
+            default_lm=self.lm(self.models[0]),
+            pool=self.pool,
+            store=self.store,
+            events=self.events,
+            **options,
+        )
+        self.watches.append(watch)
+        return watch.start()
+
+    def _student(self, task: Task) -> tuple[dspy.Module, str]:
+        """Return the program that is searched, and what tables call it."""
+        if program_bridge.is_program(task):
+            return task, type(task).__name__
+        described = signature(task)
+        return self._program(described, next(iter(self._modules))), title_of(described)
+
+    def _row(self, definition: Definition, *, resume: bool) -> Mapping[str, Any] | None:
+        """Return a study's row in the store, if it has one, and check that it is its own."""
         row = self.store.study(definition.name)
         running = self.studies.get(definition.name)
         if running is not None and not running.is_done:
@@ -271,17 +364,7 @@ class Runtime:
         if row is None:
             if resume:
                 raise UnknownNameError.among("study", definition.name, self.store.studies()["name"])
-            self.store.put_study(
-                definition.name,
-                started_at=time.time(),
-                state="running",
-                program=definition.program,
-                optimizer=definition.optimizer,
-                metric=definition.identity["metric"],
-                seed=definition.seed,
-                definition=dict(definition.identity),
-            )
-            return
+            return None
         if not resume:
             raise DataError(
                 f"there is a study called {definition.name!r} already",
@@ -294,7 +377,25 @@ class Runtime:
                 f"{definition.name!r} cannot be resumed, it is another search now: {'; '.join(changed)}",
                 hint="give the study its old definition, or begin a new one under another name",
             )
-        self.store.put_study(definition.name, state="running", reason=None, finished_at=None)
+        return row
+
+    def _enter(self, definition: Definition, row: Mapping[str, Any] | None) -> None:
+        """Give a study its row in the store, or begin the one it has anew."""
+        if row is not None:
+            tags = {"tags": list(definition.tags)} if definition.tags else {}
+            self.store.put_study(definition.name, state="running", reason=None, finished_at=None, **tags)
+            return
+        self.store.put_study(
+            definition.name,
+            started_at=time.time(),
+            state="running",
+            program=definition.program,
+            optimizer=definition.optimizer,
+            metric=definition.identity["metric"],
+            seed=definition.seed,
+            definition=dict(definition.identity),
+            tags=list(definition.tags),
+        )
 
     # ── looking back ────────────────────────────────────────────────────────────────────────────
 
@@ -306,15 +407,26 @@ class Runtime:
         """Return the studies, newest first."""
         return self.store.studies().set_index("name")
 
+    def compare(self, *studies: Study | str) -> pd.DataFrame:
+        """Compare the best of studies in pairs; names are of studies of this runtime."""
+        unknown = [each for each in studies if isinstance(each, str) and each not in self.studies]
+        if unknown:
+            raise UnknownNameError.among("study", unknown[0], self.studies)
+        return comparing.with_others(
+            [self.studies[each] if isinstance(each, str) else each for each in studies]
+        )
+
     def route(self, task: Task | None = None) -> Route:
         """Return what was learned about one signature, by default the one executed last."""
-        name = None if task is None else title_of(self._prepared(task)[0])
+        name = None if task is None else title_of(self._every_way(task).described)
         records = self.store.since(Cursor(), limit=_REPLAYED)[0]
         models = {each.strategy.model for each in records if isinstance(each, Execution)}
         return route(records, lambda: _fresh_beliefs(models), self.objective, name)
 
     def close(self) -> None:
         """Cancel what runs, keep what happened, and let go of the store."""
+        for watch in self.watches:
+            watch.stop()
         for study in self.studies.values():
             if not study.is_done:
                 study.cancel()
@@ -326,6 +438,11 @@ class Runtime:
             self.store.append(event.execution)
         elif isinstance(event, LabelGiven):
             self.store.append(event.label)
+
+
+def _dearness(model: str) -> float:
+    """Return what a model's words cost: the nearest there is to how large it is."""
+    return prices_bridge.price_of(model).output_usd
 
 
 def _fresh_beliefs(models: Iterable[str]) -> BeliefModel:

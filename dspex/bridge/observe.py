@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -23,6 +24,20 @@ class Stopped(BaseException):
     DSPy swallows an `Exception` in many places (callbacks, worker threads, metrics); only a
     `BaseException` passes through all of them.
     """
+
+
+class Tally:
+    """What one run of a program within a larger piece of work takes."""
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+
+
+tally_in_charge: ContextVar[Tally | None] = ContextVar("dspex_tally", default=None)
+"""The run that calls to models on this thread belong to."""
+
+rollout_asked: ContextVar[int] = ContextVar("dspex_rollout", default=0)
+"""Which draw of a request the call under way asks for: DSPy keeps it from the engines."""
 
 
 class Meter:
@@ -52,6 +67,9 @@ class Meter:
         cost_usd = price_of(lm).cost_usd(tokens_in, tokens_out)
         with self._lock:
             self._usage += Usage(1, tokens_in, tokens_out, cost_usd)
+        tally = tally_in_charge.get()
+        if tally is not None and self._outer is None:
+            tally.usage += Usage(1, tokens_in, tokens_out, cost_usd)
         if self._outer is not None:
             self._outer.add_usage(lm, usage_entry)
         self.check()
@@ -65,6 +83,9 @@ class Meter:
         """Count seconds that a simulated model pretends to have taken."""
         with self._lock:
             self._simulated_s += seconds
+        tally = tally_in_charge.get()
+        if tally is not None and self._outer is None:
+            tally.usage += Usage(latency_s=seconds)
         if self._outer is not None:
             self._outer.add_simulated_latency(seconds)
 
@@ -84,17 +105,25 @@ class _Gate(BaseCallback):  # type: ignore[misc]  # dspy is untyped
 
     def on_lm_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:  # noqa: ARG002  # DSPy's protocol
         self._meter.check()
+        note_rollout(instance, inputs)
+
+
+def note_rollout(lm: dspy.BaseLM, inputs: Mapping[str, Any]) -> None:
+    """Note which draw of its request a call that begins asks for."""
+    asked = {**lm.kwargs, **(inputs.get("kwargs") or {})}.get("rollout_id")
+    rollout_asked.set(int(asked or 0))
 
 
 @contextmanager
-def metered(stop: Callable[[], bool] | None = None) -> Iterator[Meter]:
+def metered(stop: Callable[[], bool] | None = None, *, is_gated: bool = True) -> Iterator[Meter]:
     """Measure what the calls in this context take.
 
     `stop` is asked before and after each call to a model; when it says yes, the run ends with `Stopped`.
+    Without a gate it is asked only afterwards, and whoever sets this up asks before.
     """
     meter = Meter(stop, _current())
     settings: dict[str, Any] = {"usage_tracker": meter}
-    if stop is not None:
+    if stop is not None and is_gated:
         settings["callbacks"] = [*(dspy.settings.callbacks or ()), _Gate(meter)]
     with dspy.context(**settings):
         yield meter

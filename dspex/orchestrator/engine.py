@@ -17,6 +17,7 @@ from dspex.orchestrator import policy
 from dspex.orchestrator.analyze import analyze
 from dspex.records import (
     Alternative,
+    Configuration,
     Decision,
     Execution,
     Label,
@@ -106,8 +107,12 @@ class Orchestrator:
         pool: str,
         pin: Strategy | None = None,
         explore: bool = True,
+        configuration: Configuration | None = None,
+        learn: Callable[[Execution], None] | None = None,
     ) -> Orchestrated:
         """Run a task: analyze → select → distribute → monitor → adapt → fall back.
+
+        `configuration` is what `attempt` runs with, for the log; `learn` is given each attempt's record too.
 
         Raises
         ------
@@ -119,15 +124,15 @@ class Orchestrator:
             asked = analyze(signature, inputs)
             note(f"{asked.complexity} complexity, {asked.input_chars} characters in{_reasons(asked)}")
         with steps("select") as note:
-            decision = self.decide(asked, strategies, pin=pin, explore=explore)
+            decision = self.decide(asked, strategies, pin=pin, explore=explore, configuration=configuration)
             note(decision.reason)
         with steps("distribute") as note:
-            note(f"pool {pool}, {decision.strategy}")
+            note(f"pool {pool}, {decision.strategy}{_values(decision.configuration)}")
         with steps("monitor") as note:
             outcome = attempt(decision.strategy)
             note(_summary(outcome))
         with steps("adapt") as note:
-            execution = self._record(asked, decision, outcome, parent=None)
+            execution = self._record(asked, decision, outcome, parent=None, learn=learn)
             note(f"learned from execution {self.beliefs.n_observations}")
         usage = outcome.usage
         with steps("fall_back") as note:
@@ -135,10 +140,10 @@ class Orchestrator:
                 note("not needed")
             else:
                 failed = [(decision, outcome)]
-                for following in self._fallbacks(asked, strategies, decision.strategy, pin):
+                for following in self._fallbacks(asked, strategies, decision, pin):
                     outcome = attempt(following.strategy)
                     usage += outcome.usage
-                    execution = self._record(asked, following, outcome, parent=execution.id)
+                    execution = self._record(asked, following, outcome, parent=execution.id, learn=learn)
                     if outcome.ok:
                         decision = following
                         break
@@ -152,12 +157,18 @@ class Orchestrator:
         return Orchestrated(outcome, decision, tuple(steps.taken), execution, usage)
 
     def explain(
-        self, signature: Signature, inputs: Mapping[str, Any], strategies: Sequence[Strategy]
+        self,
+        signature: Signature,
+        inputs: Mapping[str, Any],
+        strategies: Sequence[Strategy],
+        *,
+        configuration: Configuration | None = None,
     ) -> Decision:
         """Say how a task would be run and why, without running it."""
-        return self._decision(
+        decision = self._decision(
             analyze(signature, inputs), strategies, explore=False, rng=np.random.default_rng(0)
         )
+        return replace(decision, configuration=dict(configuration or {}))
 
     def decide(
         self,
@@ -166,6 +177,7 @@ class Orchestrator:
         *,
         pin: Strategy | None = None,
         explore: bool = True,
+        configuration: Configuration | None = None,
     ) -> Decision:
         """Choose one of the strategies; a pinned one is taken without asking what is believed of it."""
         if pin is not None:
@@ -174,10 +186,11 @@ class Orchestrator:
             decision = Decision(pin, "pinned", 1.0, f"{pin} was asked for")
         else:
             decision = self._decision(asked, strategies, explore=explore, rng=self._rng)
+        decision = replace(decision, configuration=dict(configuration or {}))
         self._events.publish(DecisionMade(decision))
         return decision
 
-    def rate(self, execution_id: str, quality: float) -> None:
+    def rate(self, execution_id: str, quality: float) -> Label:
         """Learn how good an answer was, in [0, 1]."""
         if not 0.0 <= quality <= 1.0:
             raise DefinitionError(f"a rating must be in [0, 1], got {quality}", hint="0 is wrong, 1 is right")
@@ -185,6 +198,7 @@ class Orchestrator:
         with self._lock:
             self._fold(label)
         self._events.publish(LabelGiven(label))
+        return label
 
     def replay(self, records: Iterable[Execution | Label]) -> None:
         """Learn from what was logged before."""
@@ -229,12 +243,12 @@ class Orchestrator:
         )
 
     def _fallbacks(
-        self, asked: Requirements, strategies: Sequence[Strategy], failed: Strategy, pin: Strategy | None
+        self, asked: Requirements, strategies: Sequence[Strategy], failed: Decision, pin: Strategy | None
     ) -> Iterable[Decision]:
         """Yield what to try next: other models first, for what fails once on a model often fails again."""
         if pin is not None:
             return
-        tried = [failed]
+        tried = [failed.strategy]
         for _ in range(_MAX_ATTEMPTS - 1):
             left = [each for each in strategies if each not in tried]
             left = [each for each in left if each.model not in {one.model for one in tried}] or left
@@ -242,10 +256,16 @@ class Orchestrator:
                 return
             decision = self._decision(asked, left, explore=False, rng=self._rng)
             tried.append(decision.strategy)
-            yield replace(decision, role="fallback", reason=f"{tried[-2]} failed; {decision.reason}")
+            reason = f"{tried[-2]} failed; {decision.reason}"
+            yield replace(decision, role="fallback", reason=reason, configuration=failed.configuration)
 
     def _record(
-        self, asked: Requirements, decision: Decision, outcome: Outcome, parent: str | None
+        self,
+        asked: Requirements,
+        decision: Decision,
+        outcome: Outcome,
+        parent: str | None,
+        learn: Callable[[Execution], None] | None,
     ) -> Execution:
         role: Role = decision.role
         execution = Execution(
@@ -261,9 +281,12 @@ class Orchestrator:
             usage=outcome.usage,
             error=outcome.error,
             parent_id=parent,
+            configuration=decision.configuration,
         )
         with self._lock:
             self._fold(execution)
+        if learn is not None:
+            learn(execution)
         self._events.publish(ExecutionFinished(execution))
         return execution
 
@@ -320,6 +343,10 @@ def _reason(mine: Alternative, ranked: Sequence[Alternative], beliefs: BeliefMod
         f"{mine.strategy} is tried {known}: utility {mine.utility:.3f} may yet beat "
         f"{ranked[0].utility:.3f} of {ranked[0].strategy} (chosen with probability {mine.propensity:.2f})"
     )
+
+
+def _values(configuration: Configuration) -> str:
+    return "".join(f", {name}={value!r}" for name, value in configuration.items())
 
 
 def _reasons(asked: Requirements) -> str:
