@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Insert, Table, func, insert, select, update
+from sqlalchemy import Insert, Table, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
@@ -33,6 +33,10 @@ __all__ = ["Cursor", "Store", "default_url"]
 _log = logging.getLogger("dspex.store")
 _BATCH_ROWS = 50
 _BATCH_S = 0.1
+
+# Readers go on from the last number they saw, so that rows must become visible in the order of their numbers.
+# SQLite has one writer at a time; PostgreSQL is told to.
+_ONE_WRITER = text("LOCK TABLE execution, label IN SHARE ROW EXCLUSIVE MODE")
 
 _Row = tuple[Table, dict[str, Any]]
 
@@ -363,6 +367,8 @@ class Store:
             by_table.setdefault(table, []).append(row)
         try:
             with self._engine.begin() as connection:
+                if self._engine.dialect.name == "postgresql":
+                    connection.execute(_ONE_WRITER)
                 for table, each in by_table.items():
                     connection.execute(self._insertion(table), each)
         except Exception as error:  # noqa: BLE001  # the writer must outlive any row, or `flush` would wait for ever
