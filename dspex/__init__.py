@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from dspex.native.validate import Validator, validator
     from dspex.optimizers.definition import Budget
     from dspex.optimizers.study import Study
+    from dspex.orchestrator.cache import Cache
     from dspex.records import ModelInfo, Objective, Price, Strategy
+    from dspex.reliability.guards import Reliability
     from dspex.runtime import Runtime
     from dspex.session import (
         aexecute,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         optimize,
         route,
         runs,
+        usage,
         watch,
     )
     from dspex.variables import ready as spaces
@@ -71,6 +74,7 @@ __all__ = [
     "BatchSize",
     "Bool",
     "Budget",
+    "Cache",
     "Choice",
     "Composite",
     "Confidence",
@@ -96,6 +100,7 @@ __all__ = [
     "Price",
     "Probability",
     "Registry",
+    "Reliability",
     "Runtime",
     "Signature",
     "Space",
@@ -130,6 +135,7 @@ __all__ = [
     "signature",
     "spaces",
     "template",
+    "usage",
     "validator",
     "validators",
     "watch",
@@ -141,6 +147,7 @@ _HOMES = {
     "BatchSize": "dspex.variables.base",
     "Bool": "dspex.variables.base",
     "Budget": "dspex.optimizers.definition",
+    "Cache": "dspex.orchestrator.cache",
     "Choice": "dspex.variables.base",
     "Composite": "dspex.variables.base",
     "Confidence": "dspex.variables.base",
@@ -166,6 +173,7 @@ _HOMES = {
     "Probability": "dspex.variables.base",
     "Online": "dspex.variables.online",
     "Registry": "dspex.variables.registry",
+    "Reliability": "dspex.reliability.guards",
     "Runtime": "dspex.runtime",
     "Signature": "dspex.native.signature",
     "Space": "dspex.variables.space",
@@ -199,6 +207,7 @@ _HOMES = {
     "signature": "dspex.native.signature",
     "spaces": "dspex.variables.ready",
     "template": "dspex.native.template",
+    "usage": "dspex.session",
     "validator": "dspex.native.validate",
     "validators": "dspex.native.validators",
     "watch": "dspex.session",

@@ -24,6 +24,7 @@
     │   │       ├── ContextWindowExceededError
     │   │       └── SchemaRefusedError
     │   ├── OverloadedError        too much is waiting already (retry_after_s)
+    │   ├── BudgetError            what may be spent is spent (spent)
     │   ├── ExhaustedError         every allowed strategy was tried and failed
     │   ├── CancelledError         somebody asked for it to stop
     │   ├── StaleVersionError      shared values have changed since they were read
@@ -300,8 +301,20 @@ class OverloadedError(ExecutionError):
         self.retry_after_s = retry_after_s
 
 
+class BudgetError(ExecutionError):
+    """What may be spent is spent, so the next call was not made; `spent` says what was, in words."""
+
+    category = "billing"
+
+    def __init__(self, message: str, *, spent: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.spent = spent
+
+
 class ExhaustedError(ExecutionError):
-    """Every strategy that was allowed has been tried and has failed."""
+    """Every strategy that was allowed has been tried and has failed; `failures` holds what each one met."""
+
+    failures: tuple[DspexError, ...] = ()
 
 
 class CancelledError(ExecutionError):

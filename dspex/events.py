@@ -30,6 +30,38 @@ class ExecutionFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """A model was asked and failed; it may be asked again, or another one is."""
+
+    model: str
+    number: int
+    """Of the attempts of one call, from 0."""
+    error: str
+    possibly_billed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerTurned:
+    """A circuit breaker opened, is being probed, or closed."""
+
+    model: str
+    before: str
+    after: str
+    reason: str
+    open_s: float
+    """How long nobody is admitted; 0 unless it opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLevelChanged:
+    """The machine has too much to do, or no longer: some kinds of work pause or go on."""
+
+    before: str
+    after: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LabelGiven:
     """Somebody judged an answer."""
 
@@ -100,6 +132,9 @@ class TurnTaken:
 Event = (
     DecisionMade
     | ExecutionFinished
+    | AttemptFailed
+    | BreakerTurned
+    | LoadLevelChanged
     | LabelGiven
     | StudyStarted
     | TrialStarted

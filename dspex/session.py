@@ -57,7 +57,7 @@ def configure(models: Sequence[str | dspy.BaseLM] | None = None, **options: Any)
         DSPy model strings or `dspy.LM` objects; None means the sandbox, which says so.
     **options
         What `Runtime` takes: `modules`, `objective`, `store`, `pool`, `workers`, `prices`,
-        `exploration`, `seed`.
+        `exploration`, `seed`, `reliability`, `cache`, `budget`.
 
     Raises
     ------
@@ -91,6 +91,10 @@ def execute(
     pin: Strategy | None = None,
     explore: bool = True,
     space: Registry | None = None,
+    timeout_s: float | None = None,
+    budget: Budget | float | None = None,
+    cache: bool | None = None,
+    rollout_id: int | None = None,
     **fields: Any,
 ) -> Result:
     """Run a task the way that is believed to pay, and learn from how it went.
@@ -109,10 +113,22 @@ def execute(
     space
         A registry, whose values of now it runs with: `model` and `module` pin those parts of the strategy,
         the others are set on the program. How it goes teaches the registry's online variables.
+    timeout_s
+        How long all attempts together may take. Until then, models that may recover are asked again.
+    budget
+        What this call may spend, fallbacks included, in US dollars or as a `Budget`: no further attempt is
+        begun once it is spent.
+    cache
+        Whether an answer to the same request may be recalled, which teaches nothing and costs nothing; by
+        default as `configure` says. False asks a model in any case, past DSPy's own cache too; True vouches for
+        a program that its answers depend on nothing but its prompts and inputs.
+    rollout_id
+        Which draw of the answer it is: another number is another request to every cache.
 
     Returns
     -------
-    The answer, with its decision and trace. ``result.rate(quality)`` teaches how good it was.
+    The answer, with its decision and trace. ``result.rate(quality)`` teaches how good it was; an answer rated
+    below 0.5 is not recalled again.
 
     Raises
     ------
@@ -120,6 +136,12 @@ def execute(
         If the signature or the inputs are wrong.
     ExhaustedError
         If every attempt failed.
+    TimedOutError
+        If the time was up before one did not.
+    BudgetError
+        If what may be spent is spent.
+    OverloadedError
+        If there is too much to do; `retry_after_s` says when to come back.
 
     Examples
     --------
@@ -127,7 +149,17 @@ def execute(
     >>> list(execute("question -> answer: float", question="Tom has 3 apples and buys 4 more. How many?"))
     ['answer']
     """
-    return current().execute(task, {**(inputs or {}), **fields}, pin=pin, explore=explore, space=space)
+    return current().execute(
+        task,
+        {**inputs, **fields} if inputs else fields,
+        pin=pin,
+        explore=explore,
+        space=space,
+        timeout_s=timeout_s,
+        budget=budget,
+        cache=cache,
+        rollout_id=rollout_id,
+    )
 
 
 async def aexecute(
@@ -138,11 +170,24 @@ async def aexecute(
     pin: Strategy | None = None,
     explore: bool = True,
     space: Registry | None = None,
+    timeout_s: float | None = None,
+    budget: Budget | float | None = None,
+    cache: bool | None = None,
+    rollout_id: int | None = None,
     **fields: Any,
 ) -> Result:
     """Do what `execute` does without blocking the event loop."""
-    given = {**(inputs or {}), **fields}
-    return await current().aexecute(task, given, pin=pin, explore=explore, space=space)
+    return await current().aexecute(
+        task,
+        {**(inputs or {}), **fields},
+        pin=pin,
+        explore=explore,
+        space=space,
+        timeout_s=timeout_s,
+        budget=budget,
+        cache=cache,
+        rollout_id=rollout_id,
+    )
 
 
 def explain(
@@ -340,6 +385,14 @@ def watch(
 def history(limit: int | None = None) -> pd.DataFrame:
     """Return what was executed, newest first: one row an attempt, with its strategy, cost and rating."""
     return current().history(limit)
+
+
+def usage() -> pd.DataFrame:
+    """Return what was spent since `configure`: a row for the session, each model, each strategy and each study.
+
+    What is recalled costs nothing and is not in it. A study's calls are its models' and the session's too.
+    """
+    return current().usage()
 
 
 def runs() -> pd.DataFrame:

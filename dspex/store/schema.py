@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
 from dspex.records import (
+    Answer,
     Candidate,
     Execution,
     Label,
@@ -151,6 +153,16 @@ reply = Table(
     Index("reply_by_study", "study"),
 )
 
+answer = Table(
+    "answer",
+    metadata,
+    Column("key", String(40), primary_key=True),
+    Column("strategy", JSON, nullable=False),
+    Column("output", JSON, nullable=False),
+    Column("execution_id", String(32), nullable=False),
+    Column("at", Float, nullable=False),
+)
+
 BROUGHT_TWICE = (candidate, reply, score)
 """Tables whose rows may come again: a thread that a cancelled study left behind is answered late."""
 
@@ -249,6 +261,17 @@ def reply_row(study_name: str, record: Reply) -> dict[str, Any]:
     }
 
 
+def answer_row(record: Answer) -> dict[str, Any]:
+    """Return an answer's columns."""
+    return {
+        "key": record.key,
+        "strategy": asdict(record.strategy),
+        "output": dict(record.output),
+        "execution_id": record.execution_id,
+        "at": record.at,
+    }
+
+
 def label_row(record: Label) -> dict[str, Any]:
     """Return a label's columns."""
     return {"execution_id": record.execution_id, "quality": record.quality, "at": record.at}
@@ -325,6 +348,11 @@ def to_candidate(row: Mapping[str, Any]) -> Candidate:
 def to_reply(row: Mapping[str, Any]) -> Reply:
     """Read a reply."""
     return Reply(row["key"], row["value"], to_usage(row))
+
+
+def to_answer(row: Mapping[str, Any]) -> Answer:
+    """Read an answer."""
+    return Answer(row["key"], Strategy(**row["strategy"]), row["output"], row["execution_id"], row["at"])
 
 
 def to_label(row: Mapping[str, Any]) -> Label:
