@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.bench import (
     apply,
+    cache,
     definitions,
     native,
     optimizers,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "apply": apply.run,
+    "cache": cache.run,
     "definitions": definitions.run,
     "native": native.run,
     "optimizers": optimizers.run,
