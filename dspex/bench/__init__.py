@@ -44,6 +44,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
 }
 _BY_NAME_ONLY = ("soak",)
 """What takes minutes is run when it is asked for."""
+_OPTIONS = {"matrix": "optimizers", "seconds": "soak", "seeds": "optimizers"}
 
 
 def run(names: Sequence[str], **options: Any) -> None:
@@ -52,21 +53,22 @@ def run(names: Sequence[str], **options: Any) -> None:
     Parameters
     ----------
     options
-        For ``optimizers``: ``seeds`` and ``matrix``.
+        For ``optimizers``: ``seeds`` and ``matrix``. For ``soak``: ``seconds``.
 
     Raises
     ------
     DataError
-        If there are options, and another benchmark than ``optimizers`` is named, or none.
+        If there is an option that is not the named benchmark's.
     """
     for name in names:
         if name not in BENCHMARKS:
             raise UnknownNameError.among("benchmark", name, BENCHMARKS)
-    if options and list(names) != ["optimizers"]:
-        raise DataError(
-            f"{', '.join(options)} can be set for the benchmark 'optimizers' alone",
-            hint="dspex bench optimizers",
-        )
+    for option in options:
+        if list(names) != [_OPTIONS[option]]:
+            raise DataError(
+                f"{option} can be set for the benchmark {_OPTIONS[option]!r} alone",
+                hint=f"dspex bench {_OPTIONS[option]}",
+            )
     print(
         f"dspex {version('dspex')}, DSPy {version('dspy')}, Python {platform.python_version()}, {platform.machine()}"
     )
