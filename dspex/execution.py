@@ -23,6 +23,7 @@ from dspex.variables.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import dspy
 
@@ -169,6 +170,10 @@ class Executor:
         mine: list[Result] = []
 
         def lead() -> Result:
+            # Whoever asked the same may have been answered since it was looked for.
+            entry = self._cache.recall(request)
+            if entry is not None:
+                return self._recalled(request, entry)
             older = self._cache.fetch(request, ways.described, stale=True)
             try:
                 result = self._run(task, inputs, asked, ways, request=request, has_older=older is not None)
@@ -206,7 +211,7 @@ class Executor:
             ways.described,
             inputs,
             ways.strategies,
-            _Attempt(ways, inputs, asked, self._check_budgets),
+            _Attempt(ways, inputs, asked, self._within_budgets),
             pool=self._pool.name,
             pin=asked.pin,
             explore=asked.explore,
@@ -335,13 +340,12 @@ class Executor:
 
     # ── what it may cost ────────────────────────────────────────────────────────────────────────
 
-    def _check_budgets(self, asked: Options, spent: Usage) -> None:
+    def _within_budgets(self, asked: Options, spent: Usage) -> AbstractContextManager[None]:
         """Refuse the next attempt if this call, or the session, has spent what it may."""
-        if self._budget is not None:
-            check(self._budget, self._spending.total, whose="session")
         if asked.budget is not None:
             limit = asked.budget if isinstance(asked.budget, Budget) else Budget(usd=asked.budget)
             check(limit, spent, whose="call")
+        return self._spending.attempt(self._budget, whose="session")
 
 
 class _Attempt:
@@ -352,14 +356,23 @@ class _Attempt:
         ways: Ways,
         inputs: Mapping[str, Any],
         asked: Options,
-        check_budgets: Callable[[Options, Usage], None],
+        within_budgets: Callable[[Options, Usage], AbstractContextManager[None]],
     ) -> None:
         self._ways, self._inputs, self._asked = ways, inputs, asked
-        self._check_budgets = check_budgets
+        self._within_budgets = within_budgets
         self._spent = Usage()
 
     def __call__(self, strategy: Strategy) -> Outcome:
-        self._check_budgets(self._asked, self._spent)
+        with self._within_budgets(self._asked, self._spent):
+            outcome = self._run(strategy)
+        self._spent += outcome.usage
+        broken = None
+        if outcome.output is not None:
+            broken = self._ways.described.broken_constraints(outcome.output)
+        # An answer out of bounds is a failed attempt: another model may keep to them.
+        return outcome if broken is None else replace(outcome, output=None, error=broken)
+
+    def _run(self, strategy: Strategy) -> Outcome:
         asked, ways = self._asked, self._ways
         lm = asking.asker(ways.lm(strategy), past_caches=asked.cache is False, rollout=asked.rollout_id)
         program = ways.program(strategy)
@@ -369,13 +382,8 @@ class _Attempt:
 
         remaining = deadline.remaining_s()
         if math.isinf(remaining) or asking.is_local(lm):
-            outcome = run()
-        else:
-            outcome = asking.in_time(run, remaining, strategy.model)
-        self._spent += outcome.usage
-        broken = ways.described.broken_constraints(outcome.output) if outcome.output is not None else None
-        # An answer out of bounds is a failed attempt: another model may keep to them.
-        return outcome if broken is None else replace(outcome, output=None, error=broken)
+            return run()
+        return asking.in_time(run, remaining, strategy.model)
 
 
 def _is_overflow(error: DspexError) -> bool:
