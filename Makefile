@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.made
 TOOLS  := $(VENV)/.tools
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test lab bench native docs lint picture clean
+.PHONY: demo test test-mock test-fallback test-live lab bench soak native docs lint picture clean
 
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -33,9 +33,18 @@ venv-module:
 demo: $(STAMP)
 	$(BIN)/dspex demo --out build/demo
 
-test: $(TOOLS) lint
-	$(BIN)/python -m pytest
+# Three layers: without a process or a socket; over real ones, browser included; and with real providers.
+test: lint test-mock test-fallback
 	$(BIN)/python -m pytest --nbmake notebooks
+
+test-mock: $(TOOLS)
+	DSPEX_TEST_MODE=mock $(BIN)/python -m pytest tests
+
+test-fallback: $(TOOLS)
+	DSPEX_TEST_MODE=fallback $(BIN)/python -m pytest
+
+test-live: $(TOOLS)
+	DSPEX_TEST_MODE=live $(BIN)/python -m pytest tests/live
 
 lint: $(TOOLS)
 	$(BIN)/ruff check .
@@ -48,6 +57,11 @@ lab: $(STAMP)
 
 bench: $(TOOLS)
 	$(BIN)/dspex bench
+
+# Half an hour unless told otherwise: make soak DSPEX_SOAK_S=60
+soak: DSPEX_SOAK_S ?= 1800
+soak: $(TOOLS)
+	$(BIN)/dspex bench soak --seconds $(DSPEX_SOAK_S)
 
 # The optional module in C, beside its source; DSPEX_PURE=1 leaves it aside, `make clean` removes it.
 native: $(TOOLS)

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dspex import adapters, optimizers, pools, sandbox
+    from dspex import adapters, optimizers, pools, reliability, sandbox
     from dspex.bench.builtin import benchmark
     from dspex.bridge.applying import apply
     from dspex.bridge.compiled.accelerate import accelerate, accelerated
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from dspex.neural.models import local_lm
     from dspex.optimizers.budget import Budget
     from dspex.optimizers.study import Study
+    from dspex.orchestrator.cache import Cache
     from dspex.records import ModelInfo, Objective, Price, Strategy
+    from dspex.reliability.guards import Reliability
     from dspex.runtime import Runtime
     from dspex.session import (
         aexecute,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         optimize,
         route,
         runs,
+        usage,
         watch,
     )
     from dspex.variables import ready as spaces
@@ -74,6 +77,7 @@ __all__ = [
     "BatchSize",
     "Bool",
     "Budget",
+    "Cache",
     "Choice",
     "Composite",
     "Confidence",
@@ -99,6 +103,7 @@ __all__ = [
     "Price",
     "Probability",
     "Registry",
+    "Reliability",
     "Runtime",
     "Signature",
     "Space",
@@ -131,12 +136,14 @@ __all__ = [
     "optimizers",
     "output",
     "pools",
+    "reliability",
     "route",
     "runs",
     "sandbox",
     "signature",
     "spaces",
     "template",
+    "usage",
     "validator",
     "validators",
     "watch",
@@ -148,6 +155,7 @@ _HOMES = {
     "BatchSize": "dspex.variables.base",
     "Bool": "dspex.variables.base",
     "Budget": "dspex.optimizers.budget",
+    "Cache": "dspex.orchestrator.cache",
     "Choice": "dspex.variables.base",
     "Composite": "dspex.variables.base",
     "Confidence": "dspex.variables.base",
@@ -173,6 +181,8 @@ _HOMES = {
     "Probability": "dspex.variables.base",
     "Online": "dspex.variables.online",
     "Registry": "dspex.variables.registry",
+    "Reliability": "dspex.reliability.guards",
+    "reliability": "dspex.reliability",
     "Runtime": "dspex.runtime",
     "Signature": "dspex.native.signature",
     "Space": "dspex.variables.space",
@@ -210,11 +220,12 @@ _HOMES = {
     "signature": "dspex.native.signature",
     "spaces": "dspex.variables.ready",
     "template": "dspex.native.template",
+    "usage": "dspex.session",
     "validator": "dspex.native.validate",
     "validators": "dspex.native.validators",
     "watch": "dspex.session",
 }
-_ROOMS = ("adapters", "metrics", "optimizers", "pools", "sandbox", "spaces", "validators")
+_ROOMS = ("adapters", "metrics", "optimizers", "pools", "reliability", "sandbox", "spaces", "validators")
 
 
 def __getattr__(name: str) -> Any:

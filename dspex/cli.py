@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -104,13 +105,19 @@ def _parser() -> Parser:
 
     bench = commands.add_parser("bench", help="measure, and print figures beside a named peer")
     bench.add_argument(
-        "names", nargs="*", metavar="NAME", help="overhead, routing, scoring; all of them if left out"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="cache, overhead, reliability, routing, scoring, soak ...; all but soak if left out",
     )
     bench.add_argument(
         "--seeds", type=int, metavar="N", help="of the benchmarks optimizers (default 20) and joint (10)"
     )
     bench.add_argument(
         "--matrix", type=Path, metavar="FILE", help="scores for optimizers: .npz, configurations by examples"
+    )
+    bench.add_argument(
+        "--seconds", type=float, metavar="S", help="how long the soak lasts (default 60, or DSPEX_SOAK_S)"
     )
     bench.set_defaults(run=_bench)
 
@@ -147,10 +154,25 @@ def _parser() -> Parser:
         ("route", "show what was learned about the last task"),
     ):
         commands.add_parser(name, help=help_text).set_defaults(run={"runs": _runs, "route": _route}[name])
+    _add_sandbox(commands)
     history = commands.add_parser("history", help="list what was executed, newest first")
     history.add_argument("-n", type=int, default=20, help="at most so many (default 20)")
     history.set_defaults(run=_history)
     return parser
+
+
+def _add_sandbox(commands: Any) -> None:
+    parser = commands.add_parser("sandbox", help="use the simulated models from outside")
+    serve = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser).add_parser(
+        "serve", help="answer over HTTP as OpenAI would, until interrupted"
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
+    serve.add_argument("--port", type=int, default=8077, help="0 for one that is free (default 8077)")
+    serve.add_argument("--faults", type=Path, help="a TOML file that says what shall go wrong")
+    serve.add_argument("--api-key", help="the only key that is taken; any is if left out")
+    serve.add_argument("--seed", type=int, default=0, help="another seed is another model (default 0)")
+    serve.add_argument("--pace", type=float, default=0.0, help="1 takes as long as a model would (default 0)")
+    serve.set_defaults(run=_serve)
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
@@ -287,7 +309,7 @@ def _verify(given: argparse.Namespace) -> None:
 def _bench(given: argparse.Namespace) -> None:
     from dspex import bench
 
-    options = {"seeds": given.seeds, "matrix": given.matrix}
+    options = {"seeds": given.seeds, "matrix": given.matrix, "seconds": given.seconds}
     bench.run(given.names, **{name: value for name, value in options.items() if value is not None})
 
 
@@ -295,6 +317,24 @@ def _doctor(_given: argparse.Namespace) -> None:
     from dspex.pools.doctor import doctor
 
     print(doctor())
+
+
+def _serve(given: argparse.Namespace) -> None:
+    from dspex.sandbox.server import server
+
+    made = server(
+        host=given.host,
+        port=given.port,
+        faults=given.faults,
+        api_key=given.api_key,
+        seed=given.seed,
+        pace=given.pace,
+    )
+    print(f"the sandbox's simulated models answer at {made.url}", flush=True)
+    print("  try    dspy.LM('openai/sandbox/small', api_base=..., api_key=...)", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        made.run()
+    print(f"stopped after {len(made.calls)} calls")
 
 
 def _looking_back() -> Runtime:

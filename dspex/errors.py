@@ -11,10 +11,20 @@
     │   ├── ValuesError            values that do not fit a signature's fields, all at once
     │   └── DataError              examples, a metric, or a budget
     ├── ExecutionError             running it went wrong
-    │   ├── ProviderError          a model answered with an error
-    │   │   ├── RateLimitedError   … asks us to come back later (retry_after_s)
-    │   │   ├── UnavailableError   … is down or too slow
-    │   │   └── PromptTooLongError … was asked more than it can read
+    │   ├── ProviderError          a model answered with an error (provider, retry_after_s)
+    │   │   ├── RateLimitedError   … asks us to come back later
+    │   │   ├── UnavailableError   … is down
+    │   │   │   ├── TimedOutError      … took longer than it was given
+    │   │   │   └── CircuitOpenError   … failed so often that it was not asked
+    │   │   ├── BadResponseError   … sent what cannot be read
+    │   │   ├── AuthenticationError   … does not take the key
+    │   │   ├── BillingError       … wants to be paid first
+    │   │   └── RequestRefusedError   … does not take this request
+    │   │       ├── ModelNotFoundError
+    │   │       ├── ContextWindowExceededError
+    │   │       └── SchemaRefusedError
+    │   ├── OverloadedError        too much is waiting already (retry_after_s)
+    │   ├── BudgetError            what may be spent is spent (spent)
     │   ├── ExhaustedError         every allowed strategy was tried and failed
     │   ├── CancelledError         somebody asked for it to stop
     │   ├── PoolError              a pool of workers could not do it
@@ -39,10 +49,29 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+Category = Literal[
+    "general",
+    "definition",
+    "execution",
+    "provider",
+    "rate_limit",
+    "availability",
+    "response",
+    "authentication",
+    "billing",
+    "request",
+    "overload",
+    "pool",
+]
+"""What a failure is about, for whoever counts or filters them."""
+
+Severity = Literal["warning", "error", "critical"]
+"""Passes by itself; this call is lost; nothing will work until somebody acts."""
 
 
 class DspexError(Exception):
@@ -57,6 +86,8 @@ class DspexError(Exception):
     """
 
     retryable: ClassVar[bool] = False
+    category: ClassVar[Category] = "general"
+    severity: ClassVar[Severity] = "error"
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -77,6 +108,8 @@ class DspexError(Exception):
 
 class DefinitionError(DspexError):
     """What the user wrote is wrong; no work has been started."""
+
+    category = "definition"
 
     @classmethod
     def at(cls, text: str, position: int, message: str, *, hint: str | None = None) -> Self:
@@ -168,35 +201,134 @@ class DataError(DefinitionError):
 class ExecutionError(DspexError):
     """Running something failed."""
 
+    category: ClassVar[Category] = "execution"
+
 
 class ProviderError(ExecutionError):
-    """A model answered with an error."""
+    """A model answered with an error.
+
+    Parameters
+    ----------
+    provider
+        Who, such as "openai/gpt-4o-mini".
+    retry_after_s
+        When it wants to be asked again, if it said so.
+    possibly_billed
+        Whether the provider may have done the work, so that asking again may be paid for twice;
+        the class's own answer if left out.
+    """
+
+    category: ClassVar[Category] = "provider"
+    possibly_billed: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str | None = None,
+        retry_after_s: float | None = None,
+        possibly_billed: bool | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.provider = provider
+        self.retry_after_s = retry_after_s
+        if possibly_billed is not None:
+            self.possibly_billed = possibly_billed
 
 
 class RateLimitedError(ProviderError):
     """A provider asks to be called again later."""
 
     retryable = True
+    category = "rate_limit"
+    severity = "warning"
+
+
+class UnavailableError(ProviderError):
+    """A provider is down."""
+
+    retryable = True
+    category = "availability"
+    severity = "warning"
+
+
+class TimedOutError(UnavailableError):
+    """An answer took longer than it was given; the provider may have worked on it, and bill it."""
+
+    possibly_billed = True
+
+
+class CircuitOpenError(UnavailableError):
+    """A provider failed so often that it was not asked; `retry_after_s` says when it will be."""
+
+
+class BadResponseError(ProviderError):
+    """A provider sent what cannot be read: broken JSON, too much of it, or the wrong bytes."""
+
+    retryable = True
+    category = "response"
+    possibly_billed = True
+
+
+class AuthenticationError(ProviderError):
+    """A provider does not take the key."""
+
+    category = "authentication"
+    severity = "critical"
+
+
+class BillingError(ProviderError):
+    """A provider wants to be paid first."""
+
+    category = "billing"
+    severity = "critical"
+
+
+class RequestRefusedError(ProviderError):
+    """A provider does not take this request, however often it is sent."""
+
+    category = "request"
+
+
+class ModelNotFoundError(RequestRefusedError):
+    """A provider has no such model, or not for this key."""
+
+
+class ContextWindowExceededError(RequestRefusedError):
+    """A prompt is longer than the model can read."""
+
+
+class SchemaRefusedError(RequestRefusedError):
+    """A provider does not take the JSON schema that the answer shall follow."""
+
+
+class OverloadedError(ExecutionError):
+    """Too much is waiting already; `retry_after_s` says how long what waits will take."""
+
+    retryable = True
+    category = "overload"
+    severity = "warning"
 
     def __init__(self, message: str, *, retry_after_s: float | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
 
 
-class UnavailableError(ProviderError):
-    """A provider is down or took too long."""
+class BudgetError(ExecutionError):
+    """What may be spent is spent, so the next call was not made; `spent` says what was, in words."""
 
-    retryable = True
+    category = "billing"
 
-
-class PromptTooLongError(ProviderError):
-    """A prompt is longer than its model can read; asking again does not help."""
-
-    retryable = False
+    def __init__(self, message: str, *, spent: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.spent = spent
 
 
 class ExhaustedError(ExecutionError):
-    """Every strategy that was allowed has been tried and has failed."""
+    """Every strategy that was allowed has been tried and has failed; `failures` holds what each one met."""
+
+    failures: tuple[DspexError, ...] = ()
 
 
 class CancelledError(ExecutionError):
@@ -205,6 +337,8 @@ class CancelledError(ExecutionError):
 
 class PoolError(ExecutionError):
     """A pool of workers could not do what it was asked to."""
+
+    category: ClassVar[Category] = "pool"
 
 
 class WorkerCrashedError(PoolError):
@@ -254,6 +388,8 @@ class PoolSaturatedError(PoolError):
     """Too many tasks wait already."""
 
     retryable = True
+    category = "overload"
+    severity = "warning"
 
     def __init__(self, message: str, *, retry_after_s: float | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -268,6 +404,8 @@ class WorkerBusyError(PoolError):
     """A session's worker is busy, and the session does not wait."""
 
     retryable = True
+    category = "overload"
+    severity = "warning"
 
 
 class SessionLostError(PoolError):

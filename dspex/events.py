@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from dspex.redact import quiet_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dspex.records import Configuration, Decision, Execution, Label, Score, Stint, Trial, TrialPhase, Turn
 
-_log = logging.getLogger("dspex.events")
+_log = quiet_logger("dspex.events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,38 @@ class ExecutionFinished:
     """An attempt ended, well or not."""
 
     execution: Execution
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """A model was asked and failed; it may be asked again, or another one is."""
+
+    model: str
+    number: int
+    """Of the attempts of one call, from 0."""
+    error: str
+    possibly_billed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerTurned:
+    """A circuit breaker opened, is being probed, or closed."""
+
+    model: str
+    before: str
+    after: str
+    reason: str
+    open_s: float
+    """How long nobody is admitted; 0 unless it opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLevelChanged:
+    """The machine has too much to do, or no longer: some kinds of work pause or go on."""
+
+    before: str
+    after: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +226,9 @@ class TurnTaken:
 Event = (
     DecisionMade
     | ExecutionFinished
+    | AttemptFailed
+    | BreakerTurned
+    | LoadLevelChanged
     | LabelGiven
     | StudyStarted
     | TrialStarted

@@ -6,9 +6,12 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dspex.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from dspex.errors import DspexError
 
 Scalar = str | int | float | bool | None
 """What a variable's value is called in a configuration: a number, a truth value or a label."""
@@ -19,10 +22,11 @@ Value = Scalar | list[Any]
 Configuration = Mapping[str, Value]
 """Variable name → value. Models and modules appear by their labels, so that it is always JSON."""
 
-Role = Literal["policy", "pinned", "fallback"]
-"""Why an attempt ran that way: the learner chose it, the user did, or the attempt before it failed."""
+Role = Literal["policy", "pinned", "fallback", "refused"]
+"""Why an attempt ran that way: the learner chose it, the user did, or the attempt before it failed. One that
+was refused asked no model, for all are known to fail or have enough to do: it teaches nothing about them."""
 
-StepKind = Literal["analyze", "select", "distribute", "monitor", "adapt", "fall_back"]
+StepKind = Literal["analyze", "select", "distribute", "monitor", "adapt", "fall_back", "recall"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +280,12 @@ class Outcome:
     error: str | None = None
     """What went wrong, in one line."""
     traceback: str | None = None
+    failure: DspexError | None = field(default=None, compare=False)
+    """What went wrong on a provider's side, for whoever decides what to do next."""
+    retries: tuple[str, ...] = ()
+    """What went wrong before, when it was asked more than once."""
+    was_asked: bool = True
+    """Whether a model was asked at all, rather than refused for being known to fail or to be busy."""
 
     @property
     def ok(self) -> bool:
@@ -304,6 +314,20 @@ class Execution:
     """The registry's values and the session's defaults that it ran with; empty without."""
     session: str | None = None
     """The session that it was executed for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it is kept for the next time that the same is asked."""
+
+    key: str
+    strategy: Strategy
+    """Which way it was given."""
+    output: Mapping[str, Any]
+    """As JSON values."""
+    execution_id: str
+    at: float
+    """Seconds since the Unix epoch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import secrets
 import time
-from dataclasses import replace
+from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dspex import sandbox
+from dspex.bridge import asking, observe
 from dspex.bridge import lm as lm_bridge
 from dspex.bridge import prices as prices_bridge
 from dspex.bridge import program as program_bridge
 from dspex.errors import DataError, DefinitionError, UnknownNameError
 from dspex.events import Event, EventBus, ExecutionFinished, LabelGiven
-from dspex.native.signature import Signature, signature
+from dspex.execution import Executor
+from dspex.native.signature import signature
 from dspex.optimizers import comparing, warm
+from dspex.optimizers.budget import Budget
 from dspex.optimizers.continuous import Continuous
 from dspex.optimizers.definition import define, name_of
 from dspex.optimizers.measure import InWorkers, here
 from dspex.optimizers.study import Study
 from dspex.orchestrator.analyze import title_of
+from dspex.orchestrator.cache import Cache, ResponseCache
 from dspex.orchestrator.engine import Orchestrator
 from dspex.orchestrator.insights import Route, route
 from dspex.orchestrator.model import BeliefModel
 from dspex.orchestrator.policy import EXPLORATION, objective_named
-from dspex.orchestrator.result import Result
-from dspex.orchestrator.ways import Ways, narrowed, with_defaults
+from dspex.orchestrator.protection import Protection
 from dspex.pools import make_pool, named
-from dspex.records import Execution, Field, Objective, Outcome, Price, Strategy
+from dspex.records import Execution, Objective, Price
+from dspex.redact import quiet_logger, redact
+from dspex.reliability import Reliability, Work
+from dspex.reliability.spending import Spending, check
 from dspex.store import Store, default_url
 from dspex.store.log import Cursor
 from dspex.variables.registry import Registry
@@ -42,19 +46,18 @@ if TYPE_CHECKING:
     import dspy
     import pandas as pd
 
-    from dspex.optimizers.budget import Budget
     from dspex.optimizers.coordinate import Optimizer
     from dspex.optimizers.definition import Definition, Examples
     from dspex.optimizers.holdout import Holdout
-    from dspex.pools.sessions import Session
-    from dspex.records import Configuration, Decision
+    from dspex.orchestrator.result import Result
+    from dspex.records import Decision, Usage
     from dspex.variables.leases import OnConflict
     from dspex.variables.space import Space
 
     Task: TypeAlias = Any
     """A signature (a spec, ours, or a `dspy.Signature` class) or a `dspy.Module`."""
 
-_log = logging.getLogger("dspex")
+_log = quiet_logger("dspex")
 _MODULES = ("Predict", "ChainOfThought")
 _REPLAYED = 5_000
 """Executions that a new process learns from again; older ones have faded anyway."""
@@ -66,7 +69,7 @@ class Runtime:
     Parameters
     ----------
     models
-        DSPy model strings or `dspy.LM` objects. None means the sandbox, which says so once.
+        DSPy model strings or `dspy.LM` objects, or one alone. None means the sandbox, which says so once.
     modules
         Modules that `execute` may use for a signature: names, `dspy.Module` classes, or factories.
     objective
@@ -83,11 +86,20 @@ class Runtime:
         Probability with which any strategy is tried, whatever is believed, in [0, 1].
     seed
         Of the exploration.
+    reliability
+        How models are dealt with that fail, are slow, or have enough to do: a `Reliability`, or False for
+        asking each as if it were well.
+    cache
+        Whether `execute` recalls what it answered before: a `Cache`, True, or False. By default it does, unless
+        all models are simulated: those are asked in order to be learned from.
+    budget
+        What the session may spend, in US dollars or as a `Budget` of money, calls and tokens. Then the next
+        call is refused.
     """
 
     def __init__(
         self,
-        models: Sequence[str | dspy.BaseLM] | None = None,
+        models: Sequence[str | dspy.BaseLM] | str | dspy.BaseLM | None = None,
         *,
         modules: Sequence[str | Callable[..., Any]] = _MODULES,
         objective: str | Objective = "balanced",
@@ -97,6 +109,9 @@ class Runtime:
         prices: Mapping[str, Price] | None = None,
         exploration: float = EXPLORATION,
         seed: int = 0,
+        reliability: Reliability | bool = True,
+        cache: Cache | bool | None = None,
+        budget: Budget | float | None = None,
     ) -> None:
         if workers is not None and workers < 1:
             raise DefinitionError(f"workers must be a number > 0, got {workers}")
@@ -106,6 +121,8 @@ class Runtime:
                 "no model is configured: dspex uses the sandbox, whose models are simulated; "
                 "dspex.configure(models=['openai/gpt-4o-mini']) uses a real one"
             )
+        if isinstance(models, str) or lm_bridge.is_lm(models):
+            models = [models]
         if not models:
             raise DefinitionError(
                 "models must name at least one model, got none", hint="models=['sandbox/small']"
@@ -130,28 +147,52 @@ class Runtime:
                 "modules must name at least one module, got none", hint="modules=['Predict']"
             )
         self.objective = objective_named(objective)
+        self.budget = _session_budget(budget)
         self.pool = make_pool(pool, workers or min(32, 4 * (os.cpu_count() or 1)))
         self.events = EventBus()
+        self.protection = self._protection(reliability)
         self.orchestrator = Orchestrator(
             _fresh_beliefs(self.models),
             objective=self.objective,
             events=self.events,
             seed=seed,
             exploration=exploration,
+            protection=self.protection,
         )
         self.store = Store(default_url() if store is None else store)
         self.orchestrator.replay(self.store.since(Cursor(), limit=_REPLAYED)[0])
         self.events.subscribe(self._keep)
+        self.spending, self._by_strategy = Spending(), Spending()
+        self._unlisten = observe.listen(self.spending.add)
+        self.cache = ResponseCache(cache if isinstance(cache, Cache) else Cache(), shelf=self.store)
+        self.executor = Executor(
+            lm=self.lm,
+            models=self.models,
+            modules=self._modules,
+            orchestrator=self.orchestrator,
+            protection=self.protection,
+            cache=self.cache,
+            caches_by_default=not self.is_simulated if cache is None else bool(cache),
+            spending=self.spending,
+            budget=self.budget,
+            pool=self.pool,
+            objective=self.objective,
+            timeout_s=self.protection.settings.timeout_s if self.protection is not None else None,
+        )
         self.studies: dict[str, Study] = {}
         self.watches: list[Continuous] = []
-        self._programs: dict[tuple[str, str], tuple[tuple[Field, ...], dspy.Module]] = {}
 
     def __repr__(self) -> str:
-        simulated = " (simulated)" if all(name.startswith("sandbox/") for name in self.models) else ""
+        simulated = " (simulated)" if self.is_simulated else ""
         return (
             f"<dspex Runtime: {', '.join(self.models)}{simulated}; modules {', '.join(self._modules)}; "
             f"pool {self.pool.name}; {self.orchestrator.beliefs.n_observations} executions learned from; {self.store}>"
         )
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether every model is the sandbox's."""
+        return all(name.startswith("sandbox/") for name in self.models)
 
     # ── models ──────────────────────────────────────────────────────────────────────────────────
 
@@ -159,7 +200,8 @@ class Runtime:
         """Return the model of that name, made when it is first asked for; an object is its own answer."""
         if not isinstance(model, str):
             if not lm_bridge.is_lm(model):
-                raise DefinitionError(f"a model is a name or a dspy.LM, got {model!r}")
+                raise DefinitionError(f"a model is a name or a dspy.LM, got {redact(repr(model))}")
+            asking.keep_secret(model)
             return model
         if model not in self._lms:
             self._lms[model] = (
@@ -167,154 +209,25 @@ class Runtime:
             )
         return self._lms[model]
 
+    def _protection(self, reliability: Reliability | bool) -> Protection | None:
+        if reliability is False:
+            return None
+        settings = reliability if isinstance(reliability, Reliability) else Reliability()
+        return Protection(settings, publish=self.events.publish)
+
     # ── executing ───────────────────────────────────────────────────────────────────────────────
 
-    def execute(
-        self,
-        task: Task,
-        inputs: Mapping[str, Any],
-        *,
-        pin: Strategy | None = None,
-        explore: bool = True,
-        space: Registry | None = None,
-        session: str | Session | None = None,
-    ) -> Result:
-        """Run a task the way that is believed to pay, and learn from it."""
-        owner = _session(session)
-        ways = self._ways(task, inputs, pin=pin, owner=owner, space=space, read=Registry.use)
+    def execute(self, task: Task, inputs: Mapping[str, Any], **options: Any) -> Result:
+        """Run a task the way that is believed to pay, and learn from it; options as of `Executor.execute`."""
+        return self.executor.execute(task, inputs, **options)
 
-        def attempt(strategy: Strategy) -> Outcome:
-            outcome = program_bridge.run(ways.program(strategy), inputs, ways.lm(strategy))[1]
-            broken = ways.described.broken_constraints(outcome.output) if outcome.output is not None else None
-            # An answer out of bounds is a failed attempt: another model may keep to them.
-            return outcome if broken is None else replace(outcome, output=None, error=broken)
-
-        done = self.orchestrator.orchestrate(
-            ways.described,
-            inputs,
-            ways.strategies,
-            attempt,
-            pool=self.pool.name,
-            pin=pin,
-            explore=explore,
-            configuration=ways.configuration,
-            learn=None if space is None else partial(space.learn, objective=self.objective),
-            session=None if owner is None else owner.name,
-        )
-        return Result(done, on_rating=partial(self._rate, space))
-
-    async def aexecute(
-        self,
-        task: Task,
-        inputs: Mapping[str, Any],
-        *,
-        pin: Strategy | None = None,
-        explore: bool = True,
-        space: Registry | None = None,
-        session: str | Session | None = None,
-    ) -> Result:
+    async def aexecute(self, task: Task, inputs: Mapping[str, Any], **options: Any) -> Result:
         """Run a task on the pool, so that the event loop stays free."""
-        future = self.pool.submit(
-            self.execute, task, inputs, pin=pin, explore=explore, space=space, session=session
-        )
-        return await asyncio.wrap_future(future)
+        return await self.executor.aexecute(task, inputs, **options)
 
-    def explain(
-        self,
-        task: Task,
-        inputs: Mapping[str, Any],
-        *,
-        space: Registry | None = None,
-        session: str | Session | None = None,
-    ) -> Decision:
+    def explain(self, task: Task, inputs: Mapping[str, Any], **options: Any) -> Decision:
         """Say how a task would be run and why, without running it."""
-        ways = self._ways(
-            task,
-            inputs,
-            pin=None,
-            owner=_session(session),
-            space=space,
-            read=lambda registry: registry.configuration,
-        )
-        return self.orchestrator.explain(
-            ways.described, inputs, ways.strategies, configuration=ways.configuration
-        )
-
-    def _rate(self, space: Registry | None, execution_id: str, quality: float) -> None:
-        label = self.orchestrator.rate(execution_id, quality)
-        if space is not None:
-            space.learn(label, self.objective)
-
-    def _ways(
-        self,
-        task: Task,
-        inputs: Mapping[str, Any],
-        *,
-        pin: Strategy | None,
-        owner: Session | None,
-        space: Registry | None,
-        read: Callable[[Registry], Configuration],
-    ) -> Ways:
-        """Return the ways a task can be run after its session and its registry have had their say."""
-        ways = self._every_way(task)
-        ways.described.check_inputs(inputs)
-        if owner is not None:
-            owner.touch()
-            overridden = _overridden(pin, space)
-            defaults = {name: value for name, value in owner.defaults.items() if name not in overridden}
-            is_program = program_bridge.is_program(task)
-            ways = with_defaults(ways, defaults, is_program=is_program, lm=self.lm) if defaults else ways
-        return ways if space is None else self._narrowed(task, ways, space, read)
-
-    def _every_way(self, task: Task) -> Ways:
-        """Return what a task is, the ways it can be run, and the program and model for each way."""
-        if not program_bridge.is_program(task):
-            described = signature(task)
-            return Ways(
-                described,
-                [Strategy(model, module) for model in self.models for module in self._modules],
-                program=lambda strategy: self._program(described, strategy.module),
-                lm=lambda strategy: self.lm(strategy.model),
-                make=lambda module: program_bridge.make(described.to_dspy(), module),
-            )
-        described = Signature.from_dspy(program_bridge.signature_of(task))
-        kind, own = type(task).__name__, program_bridge.models_of(task)
-        if own:
-            # An optimized program brings its own models; another one would be another program.
-            return Ways(
-                described,
-                [Strategy(" + ".join(own), kind)],
-                program=lambda _: task,
-                lm=lambda _: self.lm(self.models[0]),
-                make=lambda _: task,
-            )
-        return Ways(
-            described,
-            [Strategy(model, kind) for model in self.models],
-            program=lambda _: task,
-            lm=lambda strategy: self.lm(strategy.model),
-            make=lambda _: task,
-        )
-
-    def _narrowed(
-        self, task: Task, ways: Ways, space: Registry, read: Callable[[Registry], Configuration]
-    ) -> Ways:
-        if not isinstance(space, Registry):
-            raise DefinitionError(
-                f"a task runs with the values of a registry, got {space!r}",
-                hint="space=dspex.Registry(space)",
-            )
-        is_program = program_bridge.is_program(task)
-        return narrowed(ways, space, read(space), is_program=is_program, lm=self.lm)
-
-    def _program(self, described: Signature, module: str) -> dspy.Module:
-        key = (described.key, module)
-        fields, program = self._programs.get(key, (None, None))
-        # A class that was defined anew in a notebook has the old one's name, and is another type.
-        if program is None or fields != described.fields:
-            program = program_bridge.make(described.to_dspy(), self._modules[module])
-            self._programs[key] = described.fields, program
-        return program
+        return self.executor.explain(task, inputs, **options)
 
     # ── optimizing ──────────────────────────────────────────────────────────────────────────────
 
@@ -339,6 +252,10 @@ class Runtime:
         pool: str | None = None,
     ) -> Study:
         """Check everything, then begin a study in the background and return it."""
+        check(self.budget, self.spending.total, whose="session")
+        if self.protection is not None:
+            self.protection.look()
+            self.protection.degradation.check(Work.OPTIMIZATION)
         program, title = self._student(task)
         searched = space.as_space() if isinstance(space, Registry) else space
         if warm_start is not None:
@@ -351,7 +268,7 @@ class Runtime:
             valset=valset,
             metric=metric,
             optimizer=optimizer,
-            budget=budget,
+            budget=_within(budget, self.budget, self.spending.total),
             name=name or f"{name_of(optimizer)}-{secrets.token_hex(3)}",
             seed=seed,
             lm=self.lm,
@@ -365,7 +282,13 @@ class Runtime:
         row = self._row(definition, resume=resume)
         known = self.store.scores(definition.name) if resume else ()
         study = Study(
-            definition, pool=self.pool, store=self.store, events=self.events, known=known, measure=measure
+            definition,
+            pool=self.pool,
+            store=self.store,
+            events=self.events,
+            known=known,
+            measure=measure,
+            pauses=self._searching_pauses,
         )
         if isinstance(space, Registry) and (definition.recipe is None or definition.varies):
             study.lease_of(space, on_conflict)
@@ -377,7 +300,7 @@ class Runtime:
         """Check everything, then begin to watch the calls of a task that run with a registry's values."""
         watch = Continuous(
             self._student(task)[0],
-            signature_key=self._every_way(task).described.key,
+            signature_key=self.executor.ways(task).described.key,
             registry=space,
             begin=partial(self.optimize, task),
             lm=self.lm,
@@ -390,12 +313,18 @@ class Runtime:
         self.watches.append(watch)
         return watch.start()
 
+    def _searching_pauses(self) -> bool:
+        if self.protection is None:
+            return False
+        self.protection.look()
+        return not self.protection.degradation.allows(Work.OPTIMIZATION)
+
     def _student(self, task: Task) -> tuple[dspy.Module, str]:
         """Return the program that is searched, and what tables call it."""
         if program_bridge.is_program(task):
             return task, type(task).__name__
         described = signature(task)
-        return self._program(described, next(iter(self._modules))), title_of(described)
+        return self.executor.program(described, next(iter(self._modules))), title_of(described)
 
     def _row(self, definition: Definition, *, resume: bool) -> Mapping[str, Any] | None:
         """Return a study's row in the store, if it has one, and check that it is its own."""
@@ -447,6 +376,16 @@ class Runtime:
         """Return the executions, newest first."""
         return self.store.history(limit=limit)
 
+    def usage(self) -> pd.DataFrame:
+        """Return what was spent: by the session, each model, each way of running, and each study."""
+        import pandas as pd
+
+        rows = [("session", "", self.spending.total)]
+        rows += [("model", name, used) for name, used in self.spending.by_model.items()]
+        rows += [("strategy", str(way), used) for way, used in self._by_strategy.by_model.items()]
+        rows += [("study", name, study.usage) for name, study in self.studies.items()]
+        return pd.DataFrame([{"of": of, "name": name, **asdict(used)} for of, name, used in rows])
+
     def runs(self) -> pd.DataFrame:
         """Return the studies, newest first."""
         return self.store.studies().set_index("name")
@@ -462,7 +401,7 @@ class Runtime:
 
     def route(self, task: Task | None = None) -> Route:
         """Return what was learned about one signature, by default the one executed last."""
-        name = None if task is None else title_of(self._every_way(task).described)
+        name = None if task is None else title_of(self.executor.ways(task).described)
         records = self.store.since(Cursor(), limit=_REPLAYED)[0]
         models = {each.strategy.model for each in records if isinstance(each, Execution)}
         return route(records, lambda: _fresh_beliefs(models), self.objective, name)
@@ -474,18 +413,16 @@ class Runtime:
         for study in self.studies.values():
             if not study.is_done:
                 study.cancel()
+        self._unlisten()
         self.pool.close()
         self.store.close()
 
     def _keep(self, event: Event) -> None:
         if isinstance(event, ExecutionFinished):
             self.store.append(event.execution)
+            self._by_strategy.add(str(event.execution.strategy), event.execution.usage)
         elif isinstance(event, LabelGiven):
             self.store.append(event.label)
-
-
-def _session(given: str | Session | None) -> Session | None:
-    return named.session(given) if isinstance(given, str) else given
 
 
 def _in_workers(pool: str, definition: Definition) -> InWorkers:
@@ -500,12 +437,37 @@ def _in_workers(pool: str, definition: Definition) -> InWorkers:
     return measure
 
 
-def _overridden(pin: Strategy | None, space: Registry | None) -> set[str]:
-    """Name what is said more particularly than by a session."""
-    names = set() if pin is None else {"model", "module"}
-    if isinstance(space, Registry):
-        names |= {*space.space, *space.space.composites, *space.space.frozen}
-    return names
+def _session_budget(budget: Budget | float | None) -> Budget | None:
+    """Read a budget; of a session only money, calls and tokens can be limited."""
+    if budget is None:
+        return None
+    limit = budget if isinstance(budget, Budget) else Budget(usd=budget)
+    others = [name for name in ("trials", "seconds", "patience") if getattr(limit, name) is not None]
+    if others:
+        raise DefinitionError(
+            f"a session's budget limits usd, calls or tokens, got {', '.join(others)}",
+            hint="give these to dspex.optimize(..., budget=...)",
+        )
+    return limit
+
+
+def _within(wanted: Budget | None, session: Budget | None, spent: Usage) -> Budget | None:
+    """Narrow a study's budget to what the session has left."""
+    if session is None:
+        return wanted
+    wanted = Budget.of(wanted)
+    left = {
+        "usd": None if session.usd is None else session.usd - spent.cost_usd,
+        "calls": None if session.calls is None else session.calls - spent.calls,
+        "tokens": None if session.tokens is None else session.tokens - spent.tokens_in - spent.tokens_out,
+    }
+    given = {each.name: getattr(wanted, each.name) for each in fields(wanted)}
+    narrowed = {
+        name: min(limits)
+        for name, remaining in left.items()
+        if (limits := [each for each in (remaining, given.get(name)) if each is not None])
+    }
+    return Budget(**{**given, **narrowed})
 
 
 def _dearness(model: str) -> float:

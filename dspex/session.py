@@ -51,20 +51,23 @@ def current() -> Runtime:
 
 
 def configure(
-    models: Sequence[str | dspy.BaseLM] | None = None, *, cluster: object | None = None, **options: Any
+    models: Sequence[str | dspy.BaseLM] | str | dspy.BaseLM | None = None,
+    *,
+    cluster: object | None = None,
+    **options: Any,
 ) -> Runtime:
     """Make the session's runtime; the one before it is closed.
 
     Parameters
     ----------
     models
-        DSPy model strings or `dspy.LM` objects; None means the sandbox, which says so.
+        DSPy model strings or `dspy.LM` objects, or one alone; None means the sandbox, which says so.
     cluster
         Where `dspex.pools` has its workers: the address of a dask scheduler, or a `dask.distributed.Client`;
         None means this machine.
     **options
         What `Runtime` takes: `modules`, `objective`, `store`, `pool`, `workers`, `prices`,
-        `exploration`, `seed`.
+        `exploration`, `seed`, `reliability`, `cache`, `budget`.
 
     Raises
     ------
@@ -106,6 +109,10 @@ def execute(
     explore: bool = True,
     space: Registry | None = None,
     session: str | Session | None = None,
+    timeout_s: float | None = None,
+    budget: Budget | float | None = None,
+    cache: bool | None = None,
+    rollout_id: int | None = None,
     **fields: Any,
 ) -> Result:
     """Run a task the way that is believed to pay, and learn from how it went.
@@ -127,10 +134,22 @@ def execute(
     session
         A session of a pool, or its name: its `defaults` hold unless `pin` or `space` say otherwise, under the
         same names as a registry's values. ``history()`` says whose an execution was.
+    timeout_s
+        How long all attempts together may take. Until then, models that may recover are asked again.
+    budget
+        What this call may spend, fallbacks included, in US dollars or as a `Budget`: no further attempt is
+        begun once it is spent.
+    cache
+        Whether an answer to the same request may be recalled, which teaches nothing and costs nothing; by
+        default as `configure` says. False asks a model in any case, past DSPy's own cache too; True vouches for
+        a program that its answers depend on nothing but its prompts and inputs.
+    rollout_id
+        Which draw of the answer it is: another number is another request to every cache.
 
     Returns
     -------
-    The answer, with its decision and trace. ``result.rate(quality)`` teaches how good it was.
+    The answer, with its decision and trace. ``result.rate(quality)`` teaches how good it was; an answer rated
+    below 0.5 is not recalled again.
 
     Raises
     ------
@@ -138,6 +157,12 @@ def execute(
         If the signature or the inputs are wrong.
     ExhaustedError
         If every attempt failed.
+    TimedOutError
+        If the time was up before one did not.
+    BudgetError
+        If what may be spent is spent.
+    OverloadedError
+        If there is too much to do; `retry_after_s` says when to come back.
 
     Examples
     --------
@@ -145,8 +170,18 @@ def execute(
     >>> list(execute("question -> answer: float", question="Tom has 3 apples and buys 4 more. How many?"))
     ['answer']
     """
-    given = {**(inputs or {}), **fields}
-    return current().execute(task, given, pin=pin, explore=explore, space=space, session=session)
+    return current().execute(
+        task,
+        {**inputs, **fields} if inputs else fields,
+        pin=pin,
+        explore=explore,
+        space=space,
+        session=session,
+        timeout_s=timeout_s,
+        budget=budget,
+        cache=cache,
+        rollout_id=rollout_id,
+    )
 
 
 async def aexecute(
@@ -158,11 +193,25 @@ async def aexecute(
     explore: bool = True,
     space: Registry | None = None,
     session: str | Session | None = None,
+    timeout_s: float | None = None,
+    budget: Budget | float | None = None,
+    cache: bool | None = None,
+    rollout_id: int | None = None,
     **fields: Any,
 ) -> Result:
     """Do what `execute` does without blocking the event loop."""
-    given = {**(inputs or {}), **fields}
-    return await current().aexecute(task, given, pin=pin, explore=explore, space=space, session=session)
+    return await current().aexecute(
+        task,
+        {**(inputs or {}), **fields},
+        pin=pin,
+        explore=explore,
+        space=space,
+        session=session,
+        timeout_s=timeout_s,
+        budget=budget,
+        cache=cache,
+        rollout_id=rollout_id,
+    )
 
 
 def explain(
@@ -376,6 +425,14 @@ def watch(
 def history(limit: int | None = None) -> pd.DataFrame:
     """Return what was executed, newest first: one row an attempt, with its strategy, cost and rating."""
     return current().history(limit)
+
+
+def usage() -> pd.DataFrame:
+    """Return what was spent since `configure`: a row for the session, each model, each strategy and each study.
+
+    What is recalled costs nothing and is not in it. A study's calls are its models' and the session's too.
+    """
+    return current().usage()
 
 
 def runs() -> pd.DataFrame:

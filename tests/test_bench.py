@@ -14,6 +14,7 @@ from dspex.bench import (
     joint,
     neural,
     pools,
+    reliability,
     routing,
     scoring,
     spaces,
@@ -107,6 +108,49 @@ def test_routing_prints_every_policy_and_an_interval(monkeypatch, capsys):
     assert worth["dspex, learning from nothing"] > worth["static default"]
     assert worth["best fixed strategy, known only afterwards"] >= worth["static default"]
     assert "dspex against static default" in lines[-2]
+
+
+def test_reliability_prints_what_reached_the_upstream(monkeypatch, capsys):
+    """A small run of the real benchmark: one call of ours gets through a half-open breaker."""
+    monkeypatch.setattr(reliability, "_CALLS", 10)
+    monkeypatch.setattr(reliability, "_REPEATS", 3)
+    bench.run(["reliability"])
+    out = capsys.readouterr().out
+    (line,) = [each for each in out.splitlines() if "reached upstream: dspex" in each]
+    assert line.split()[-1] == "1.00"
+    assert out.count("closed breaker: dspex") == 1
+
+
+def test_reliability_says_what_to_install(monkeypatch, capsys):
+    """Without its peers the benchmark measures ours, and says how to get them."""
+    monkeypatch.setattr(reliability, "_CALLS", 10)
+    monkeypatch.setattr(reliability, "_REPEATS", 3)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    bench.run(["reliability"])
+    out = capsys.readouterr().out
+    assert "not installed: pybreaker, circuitbreaker, purgatory, tenacity (pip install --group bench)" in out
+    assert "closed breaker: dspex" in out
+
+
+def test_a_soak_prints_how_it_went(monkeypatch, capsys):
+    """A short soak over real sockets: upstreams fail, every call is answered all the same."""
+    monkeypatch.setenv("DSPEX_SOAK_S", "2")
+    bench.run(["soak"])
+    lines = capsys.readouterr().out.splitlines()[3:]
+    figures = {line[:60].strip(): float(line[60:].replace(",", "").split()[0]) for line in lines}
+    assert figures["calls"] > 6 * 10
+    assert figures["availability"] > 90
+    assert figures["attempts per call"] >= 0.9
+
+
+def test_what_takes_minutes_is_run_by_name_only(monkeypatch, capsys):
+    """Without names every benchmark is run but the soak."""
+    done = []
+    monkeypatch.setattr(
+        bench, "BENCHMARKS", {name: lambda name=name: done.append(name) for name in ("a", "soak")}
+    )
+    bench.run([])
+    assert done == ["a"]
 
 
 def test_studies_print_every_figure(monkeypatch, capsys):

@@ -4,8 +4,14 @@ import pytest
 
 from dspex import errors
 from dspex.errors import (
+    AuthenticationError,
+    BadResponseError,
+    BillingError,
+    BudgetError,
     CancelledError,
+    CircuitOpenError,
     ClusterError,
+    ContextWindowExceededError,
     DataError,
     DefinitionError,
     DspexError,
@@ -13,15 +19,18 @@ from dspex.errors import (
     ExhaustedError,
     Failure,
     LeaseError,
+    ModelNotFoundError,
     NotSupportedError,
+    OverloadedError,
     PoisonTaskError,
     PoolClosedError,
     PoolError,
     PoolSaturatedError,
-    PromptTooLongError,
     ProviderError,
     RateLimitedError,
     RemoteError,
+    RequestRefusedError,
+    SchemaRefusedError,
     SessionLostError,
     ShippingError,
     SignatureError,
@@ -29,6 +38,7 @@ from dspex.errors import (
     StoreError,
     TaskTimeoutError,
     TemplateError,
+    TimedOutError,
     UnavailableError,
     UnknownNameError,
     ValuesError,
@@ -52,7 +62,17 @@ PARENTS = {
     ProviderError: ExecutionError,
     RateLimitedError: ProviderError,
     UnavailableError: ProviderError,
-    PromptTooLongError: ProviderError,
+    TimedOutError: UnavailableError,
+    CircuitOpenError: UnavailableError,
+    BadResponseError: ProviderError,
+    AuthenticationError: ProviderError,
+    BillingError: ProviderError,
+    RequestRefusedError: ProviderError,
+    ModelNotFoundError: RequestRefusedError,
+    ContextWindowExceededError: RequestRefusedError,
+    SchemaRefusedError: RequestRefusedError,
+    OverloadedError: ExecutionError,
+    BudgetError: ExecutionError,
     ExhaustedError: ExecutionError,
     CancelledError: ExecutionError,
     PoolError: ExecutionError,
@@ -85,9 +105,26 @@ def test_only_passing_troubles_are_retryable():
     assert {each for each in PARENTS if each.retryable} == {
         RateLimitedError,
         UnavailableError,
+        TimedOutError,
+        CircuitOpenError,
+        BadResponseError,
+        OverloadedError,
         PoolSaturatedError,
         WorkerBusyError,
     }
+    assert all(each.retryable for each in PARENTS if each.severity == "warning")
+    assert {each for each in PARENTS if each.severity == "critical"} == {AuthenticationError, BillingError}
+
+
+def test_what_may_have_been_billed_is_known():
+    """An answer that was late or unreadable may have been paid for; whoever raises it may know better."""
+    assert {each for each in PARENTS if getattr(each, "possibly_billed", False)} == {
+        TimedOutError,
+        BadResponseError,
+    }
+    error = UnavailableError("cut off", provider="openai/x", possibly_billed=True)
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+    assert (copy.possibly_billed, copy.provider) == (True, "openai/x")
 
 
 @pytest.mark.parametrize("kind", PARENTS, ids=lambda kind: kind.__name__)

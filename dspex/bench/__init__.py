@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dspex.bench import (
     apply,
     builtin,
+    cache,
     definitions,
     joint,
     native,
@@ -19,8 +20,10 @@ from dspex.bench import (
     optimizers,
     overhead,
     pools,
+    reliability,
     routing,
     scoring,
+    soak,
     spaces,
     studies,
     together,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "apply": apply.run,
+    "cache": cache.run,
     "definitions": definitions.run,
     "gpu": neural.run,
     "joint": joint.run,
@@ -39,24 +43,28 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "optimizers": optimizers.run,
     "overhead": overhead.run,
     "pools": pools.run,
+    "reliability": reliability.run,
     "routing": routing.run,
     "scoring": scoring.run,
     "small": builtin.run,
+    "soak": soak.run,
     "spaces": spaces.run,
     "studies": studies.run,
     "together": together.run,
 }
+_BY_NAME_ONLY = ("soak",)
+"""What takes minutes is run when it is asked for."""
 
-_OPTIONS = {"optimizers": ("seeds", "matrix"), "joint": ("seeds",)}
+_OPTIONS = {"optimizers": ("seeds", "matrix"), "joint": ("seeds",), "soak": ("seconds",)}
 
 
 def run(names: Sequence[str], **options: Any) -> None:
-    """Run the named benchmarks, or all of them, and print their figures.
+    """Run the named benchmarks, or all but the soak, and print their figures.
 
     Parameters
     ----------
     options
-        For ``optimizers``: ``seeds`` and ``matrix``; for ``joint``: ``seeds``.
+        For ``optimizers``: ``seeds`` and ``matrix``; for ``joint``: ``seeds``; for ``soak``: ``seconds``.
 
     Raises
     ------
@@ -76,6 +84,6 @@ def run(names: Sequence[str], **options: Any) -> None:
     print(
         f"dspex {version('dspex')}, DSPy {version('dspy')}, Python {platform.python_version()}, {platform.machine()}"
     )
-    for name in names or BENCHMARKS:
+    for name in names or [name for name in BENCHMARKS if name not in _BY_NAME_ONLY]:
         print(f"\n── {name} ──")
         BENCHMARKS[name](**options)

@@ -13,9 +13,9 @@ from dspy import lm15
 from dspex.bridge import prices
 from dspex.bridge.lm import AnswererEngine, _prompt, _response
 from dspex.errors import (
+    ContextWindowExceededError,
     PoolError,
     PoolSaturatedError,
-    PromptTooLongError,
     TaskTimeoutError,
 )
 from dspex.records import Completion, Price
@@ -135,7 +135,7 @@ def _translated() -> Iterator[None]:
     """Raise what DSPy understands: it may wait, try elsewhere, or shorten a prompt."""
     try:
         yield
-    except PromptTooLongError as error:
+    except ContextWindowExceededError as error:
         raise lm15.ContextLengthError(error.message) from error
     except PoolSaturatedError as error:
         raise lm15.RateLimitError(error.message, retry_after=error.retry_after_s) from error

@@ -40,6 +40,24 @@ rollout_asked: ContextVar[int] = ContextVar("dspex_rollout", default=0)
 """Which draw of a request the call under way asks for: DSPy keeps it from the engines."""
 
 
+_listeners: tuple[Callable[[str, Usage], None], ...] = ()
+_listening = threading.Lock()
+
+
+def listen(listener: Callable[[str, Usage], None]) -> Callable[[], None]:
+    """Tell `listener` of each call to a model, by the model's name; returns the function that stops it."""
+    global _listeners  # noqa: PLW0603  # DSPy's tracker is global too
+    with _listening:
+        _listeners = (*_listeners, listener)
+
+    def unlisten() -> None:
+        global _listeners  # noqa: PLW0603
+        with _listening:
+            _listeners = tuple(each for each in _listeners if each != listener)
+
+    return unlisten
+
+
 class Meter:
     """DSPy's usage tracker for one run, made to survive DSPy's worker threads.
 
@@ -64,14 +82,17 @@ class Meter:
         """Count one call to a model; DSPy calls this after each one that was not a cache hit."""
         tokens_in = int(usage_entry.get("prompt_tokens") or usage_entry.get("input_tokens") or 0)
         tokens_out = int(usage_entry.get("completion_tokens") or usage_entry.get("output_tokens") or 0)
-        cost_usd = price_of(lm).cost_usd(tokens_in, tokens_out)
+        used = Usage(1, tokens_in, tokens_out, price_of(lm).cost_usd(tokens_in, tokens_out))
         with self._lock:
-            self._usage += Usage(1, tokens_in, tokens_out, cost_usd)
+            self._usage += used
         tally = tally_in_charge.get()
         if tally is not None and self._outer is None:
-            tally.usage += Usage(1, tokens_in, tokens_out, cost_usd)
+            tally.usage += used
         if self._outer is not None:
             self._outer.add_usage(lm, usage_entry)
+        else:
+            for listener in _listeners:
+                listener(lm, used)
         self.check()
 
     def check(self) -> None:

@@ -14,10 +14,12 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from dspex.bridge.compiled.accelerate import accelerated
+from dspex.bridge.failures import translate
 from dspex.bridge.observe import metered
 from dspex.bridge.parts import SWAPPABLE
-from dspex.errors import DefinitionError, ProviderError, UnknownNameError
+from dspex.errors import DefinitionError, DspexError, ProviderError, UnknownNameError
 from dspex.records import Outcome, Usage
+from dspex.redact import redact, redacted_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,6 +69,19 @@ def _named_module(name: str) -> Any:
 def is_program(value: object) -> bool:
     """Whether DSPy would call this a program."""
     return isinstance(value, dspy.Module)
+
+
+def is_pure(module: Callable[..., Any]) -> bool:
+    """Whether a module's answers depend on nothing but what its models are told: DSPy's own that call no tools."""
+    return module in SWAPPABLE
+
+
+def adapter_named(adapter: Any) -> list[Any]:
+    """Name a format by its class and options, and by the DSPy that writes it."""
+    options = (
+        {name: repr(value) for name, value in sorted(vars(adapter or object).items())} if adapter else {}
+    )
+    return [type(adapter).__qualname__, options, dspy.__version__]
 
 
 def make(signature: type[dspy.Signature], module: str | Callable[..., dspy.Module]) -> dspy.Module:
@@ -149,9 +164,14 @@ def run(
     with metered(stop) as meter, accelerated(), dspy.context(lm=lm):
         try:
             prediction = program(**inputs)
-        except failures as error:
-            trace = "".join(traceback.format_exception(error))
-            return None, Outcome(None, meter.usage, _described(error), trace)
+        except Exception as error:
+            ours = translate(error, provider=str(lm.model))
+            if not isinstance(error, failures) and not isinstance(ours, ProviderError):
+                raise
+            told = error if ours is None else ours
+            trace = redacted_traceback(error)
+            failure = ours if isinstance(ours, ProviderError) else None
+            return None, Outcome(None, meter.usage, redact(_described(told)), trace, failure=failure)
         return prediction, Outcome(_fields(prediction), meter.usage)
 
 
@@ -204,7 +224,7 @@ def _judged(metric: Callable[..., Any], example: dspy.Example, prediction: dspy.
         value = metric(example, prediction)
         return Judgement(as_number(value, metric), None, getattr(value, "feedback", None))
     except Exception:  # noqa: BLE001  # the user's own code: any failure of it is a data point
-        return Judgement(0.0, traceback.format_exc(), None)
+        return Judgement(0.0, redact(traceback.format_exc()), None)
 
 
 def ideal_prediction(example: dspy.Example, outputs: Sequence[str]) -> dspy.Prediction:
@@ -283,5 +303,6 @@ def _fields(prediction: Any) -> dict[str, Any]:
 
 def _described(error: Exception) -> str:
     """Give an error in one paragraph: what it was, and the first lines of what it said."""
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    said = error.message if isinstance(error, DspexError) else str(error)
+    lines = [line for line in said.strip().splitlines() if line.strip()]
     return f"{type(error).__name__}: {' '.join(line.strip() for line in lines[:3])}"[:500]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from dspex.errors import DefinitionError, PromptTooLongError
+from dspex.errors import ContextWindowExceededError, DefinitionError
 from dspex.neural.writing import Answer
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Causal:
 
         Raises
         ------
-        PromptTooLongError
+        ContextWindowExceededError
             If it leaves no room for an answer.
         """
         is_chat = self.tokenizer.chat_template is not None  # such a template writes the special tokens itself
@@ -55,7 +55,7 @@ class Causal:
         room = prompt.max_tokens or _ROOM
         if self.limit is not None:
             if len(tokens) >= self.limit:
-                raise PromptTooLongError(
+                raise ContextWindowExceededError(
                     f"the prompt has {len(tokens)} tokens, and {prompt.model} can read {self.limit}, answer included",
                     hint="shorten it, or give fewer demos",
                 )
@@ -188,10 +188,10 @@ def complete(model: Causal, prompts: Sequence[Prompt]) -> list[Completion | Exce
     return [each[1].completion() if isinstance(each, tuple) else each for each in begun]
 
 
-def _begun(model: Causal, prompt: Prompt) -> tuple[list[int], Answer] | PromptTooLongError:
+def _begun(model: Causal, prompt: Prompt) -> tuple[list[int], Answer] | ContextWindowExceededError:
     try:
         return model.begin(prompt)
-    except PromptTooLongError as error:
+    except ContextWindowExceededError as error:
         return error
 
 

@@ -10,6 +10,7 @@ from dspex.bridge import program as program_bridge
 from dspex.errors import DataError
 from dspex.optimizers.coordinate import changes_texts
 from dspex.optimizers.options import search_named
+from dspex.redact import redact, scrub
 from dspex.variables import using
 from dspex.variables.demos import DemoSet
 
@@ -114,9 +115,9 @@ def check_metric(
             _look_for_labels(example, outputs)
             return
     raise DataError(
-        f"the metric {name} cannot score a perfect prediction: {type(failure).__name__}: {failure}",
+        f"the metric {name} cannot score a perfect prediction: {type(failure).__name__}: {redact(str(failure))}",
         hint="it is called as metric(example, prediction) and must return a number or a bool",
-    ) from failure
+    ) from (None if failure is None else scrub(failure))
 
 
 def _look_for_labels(example: dspy.Example, outputs: Sequence[str]) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import threading
 import time
-import traceback
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import CancelledError, ExecutionError
@@ -19,9 +18,10 @@ from dspex.optimizers.ledger import Ledger
 from dspex.optimizers.measure import here
 from dspex.optimizers.searching import Searching
 from dspex.optimizers.trials import Trials, Workshop
+from dspex.redact import redact, redacted_traceback, scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     import dspy
     import pandas as pd
@@ -40,6 +40,9 @@ _WRITERS = (Compiling, Coordinating)
 
 StudyState = Literal["queued", "running", "finished", "cancelled", "failed"]
 
+_PAUSE_S = 0.1
+"""How often a paused study looks whether it may go on."""
+
 
 class Study(Experiment):
     """A running or finished search, under the name that the store and `dspex.runs()` know. Made by `dspex.optimize`."""
@@ -53,6 +56,7 @@ class Study(Experiment):
         events: EventBus,
         known: Iterable[Score] = (),
         measure: Measure = here,
+        pauses: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = definition.name
         self.definition = definition
@@ -65,7 +69,8 @@ class Study(Experiment):
         self._failure: Exception | None = None
         self._ledger = Ledger(self.name, store, definition.metric_key, known)
         self._trials = Trials(self.name, store, events)
-        shop = Workshop(definition, self._ledger, self._trials, pool, store, self._stop.is_set, measure)
+        self._pauses = pauses
+        shop = Workshop(definition, self._ledger, self._trials, pool, store, self._is_stopped, measure)
         self._shop = shop
         self._work = _work(shop, events)
         self._lease: Lease | None = None
@@ -74,6 +79,13 @@ class Study(Experiment):
         self._thread = threading.Thread(
             target=context.run, args=(self._run,), name=f"dspex-study-{self.name}", daemon=True
         )
+
+    def _is_stopped(self) -> bool:
+        """Say whether to stop. The study's own thread waits here while searching pauses: nothing new begins then."""
+        if threading.current_thread() is self._thread:
+            while self._pauses() and not self._stop.wait(_PAUSE_S):
+                pass
+        return self._stop.is_set()
 
     def lease_of(self, registry: Registry, on_conflict: OnConflict) -> None:
         """Ask for the variables that are searched; until they are granted the study is queued.
@@ -345,14 +357,16 @@ class Study(Experiment):
         except CancelledError:
             self.state, self.reason = "cancelled", self._why_cancelled()
         except Exception as error:  # noqa: BLE001  # a thread has no caller: wait() raises it there
-            self.state, self.reason, self._failure = "failed", f"{type(error).__name__}: {error}", error
+            scrub(error)
+            self.state, self._failure = "failed", error
+            self.reason = redact(f"{type(error).__name__}: {error}")
         if self._lease is not None:
             self._lease.release()
         try:
             self._keep_result()
         except Exception as error:  # noqa: BLE001  # a thread has no caller: wait() raises it there
             self.state, self._failure = "failed", error
-        error_text = None if self._failure is None else "".join(traceback.format_exception(self._failure))
+        error_text = None if self._failure is None else redacted_traceback(self._failure)
         self.events.publish(StudyFinished(self.name, self.reason, error_text))
         self._done.set()
 

@@ -12,6 +12,7 @@ Examples
 
 from dspex.sandbox.faults import Faults
 from dspex.sandbox.models import SimulatedModel, lm, price, typical_latency_s
+from dspex.sandbox.server import serve
 from dspex.sandbox.tasks import Task, task
 from dspex.sandbox.truth import Optimum, expected_score
 from dspex.sandbox.world import MODELS
@@ -25,6 +26,7 @@ __all__ = [
     "expected_score",
     "lm",
     "price",
+    "serve",
     "task",
     "typical_latency_s",
 ]

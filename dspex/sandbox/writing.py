@@ -77,7 +77,7 @@ def generic(output: OutputField, luck: str) -> Any:
     if options:
         return options[int(uniform(luck, output.name) * len(options))]
     if output.note.startswith(_SCHEMA):
-        return _from_schema(json.loads(output.note.removeprefix(_SCHEMA)))
+        return from_schema(json.loads(output.note.removeprefix(_SCHEMA)))
     kind = output.type_text
     if kind == "bool":
         return uniform(luck, output.name) < 0.5  # noqa: PLR2004  # a coin
@@ -98,11 +98,11 @@ def options_of(output: OutputField) -> tuple[Any, ...]:
     return tuple(found[1].split("; ")) if found else ()
 
 
-def _from_schema(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = None) -> Any:
+def from_schema(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = None) -> Any:
     """Make the smallest value that a JSON schema allows."""
     known = schema.get("$defs", {}) if definitions is None else definitions
     if "$ref" in schema:
-        return _from_schema(known[schema["$ref"].rpartition("/")[2]], known)
+        return from_schema(known[schema["$ref"].rpartition("/")[2]], known)
     for key in ("const", "default"):
         if key in schema:
             return schema[key]
@@ -110,11 +110,11 @@ def _from_schema(schema: Mapping[str, Any], definitions: Mapping[str, Any] | Non
         return schema["enum"][0]
     for key in ("anyOf", "allOf", "oneOf"):
         if key in schema:
-            return _from_schema(schema[key][0], known)
+            return from_schema(schema[key][0], known)
     if schema.get("type") == "object":
         fields = schema.get("properties", {})
         return {
-            name: _from_schema(fields[name], known) for name in schema.get("required", ()) if name in fields
+            name: from_schema(fields[name], known) for name in schema.get("required", ()) if name in fields
         }
     low = schema.get("minimum", 0)
     return {"string": UNKNOWN, "integer": low, "number": low, "boolean": False, "array": []}.get(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import logging
 import queue
 import threading
 import time
@@ -13,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Insert, Table, func, insert, select, text, update
+from sqlalchemy import Insert, Table, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from dspex.errors import StoreError
-from dspex.records import Candidate, Execution, Label, Reply, Score, Trial, Usage
+from dspex.records import Answer, Candidate, Execution, Label, Reply, Score, Trial, Usage
+from dspex.redact import quiet_logger, redact
 from dspex.store import schema
 from dspex.store.database import default_url, open_engine
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cursor", "Store", "default_url"]
 
-_log = logging.getLogger("dspex.store")
+_log = quiet_logger("dspex.store")
 _BATCH_ROWS = 50
 _BATCH_S = 0.1
 
@@ -122,9 +122,21 @@ class Store:
         with self._connection() as connection:
             connection.execute(self._insertion(schema.reply), schema.reply_row(study, reply))
 
+    def append_answer(self, answer: Answer) -> None:
+        """Keep an answer for the next time that the same is asked; it takes the place of an older one."""
+        self._put(schema.answer, schema.answer_row(answer))
+
+    def forget_answer(self, key: str) -> None:
+        """Drop an answer."""
+        self.flush()
+        with self._connection() as connection:
+            connection.execute(delete(schema.answer).where(schema.answer.c.key == key))
+
     def put_study(self, name: str, **columns: Any) -> None:
         """Begin a study's row or change columns of it."""
         self.flush()
+        if columns.get("reason") is not None:
+            columns["reason"] = redact(columns["reason"])
         with self._connection() as connection:
             changed = connection.execute(
                 update(schema.study).where(schema.study.c.name == name).values(**columns)
@@ -240,6 +252,12 @@ class Store:
         table = schema.trial
         query = select(table).where(table.c.study == study).order_by(table.c.number)
         return [schema.to_trial(row) for row in self._rows(query)]
+
+    def answer(self, key: str) -> Answer | None:
+        """Find an answer among those that are in the database; one that is still on its way is not waited for."""
+        with self._connection() as connection:
+            row = connection.execute(select(schema.answer).where(schema.answer.c.key == key)).first()
+        return None if row is None else schema.to_answer(row._asdict())
 
     def study(self, name: str) -> Mapping[str, Any] | None:
         """Read a study's row."""
@@ -380,9 +398,14 @@ class Store:
 
     def _insertion(self, table: Table) -> Insert:
         """Return the statement that adds rows; what two studies may both bring is kept as the first brought it."""
+        dialect = {"sqlite": sqlite, "postgresql": postgresql}[self._engine.dialect.name]
+        if table is schema.answer:
+            fresh = dialect.insert(table)
+            newer = {column.name: fresh.excluded[column.name] for column in table.columns}
+            replacing: Insert = fresh.on_conflict_do_update(index_elements=["key"], set_=newer)
+            return replacing
         if table not in schema.BROUGHT_TWICE:
             return insert(table)
-        dialect = {"sqlite": sqlite, "postgresql": postgresql}[self._engine.dialect.name]
         statement: Insert = dialect.insert(table).on_conflict_do_nothing()
         return statement
 

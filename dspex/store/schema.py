@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
 from dspex.records import (
+    Answer,
     Candidate,
     Execution,
     Label,
@@ -17,6 +19,7 @@ from dspex.records import (
     Trial,
     Usage,
 )
+from dspex.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -152,6 +155,16 @@ reply = Table(
     Index("reply_by_study", "study"),
 )
 
+answer = Table(
+    "answer",
+    metadata,
+    Column("key", String(40), primary_key=True),
+    Column("strategy", JSON, nullable=False),
+    Column("output", JSON, nullable=False),
+    Column("execution_id", String(32), nullable=False),
+    Column("at", Float, nullable=False),
+)
+
 BROUGHT_TWICE = (candidate, reply, score)
 """Tables whose rows may come again: a thread that a cancelled study left behind is answered late."""
 
@@ -168,6 +181,11 @@ def usage_row(usage: Usage) -> dict[str, Any]:
         "cost_usd": usage.cost_usd,
         "latency_s": usage.latency_s,
     }
+
+
+def _harmless(text: str | None) -> str | None:
+    """Take secrets out of what somebody else wrote, before it is kept."""
+    return None if text is None else redact(text)
 
 
 def execution_row(record: Execution) -> dict[str, Any]:
@@ -187,7 +205,7 @@ def execution_row(record: Execution) -> dict[str, Any]:
         "role": record.role,
         "propensities": dict(record.propensities),
         "ok": record.ok,
-        "error": record.error,
+        "error": _harmless(record.error),
         "parent_id": record.parent_id,
         "configuration": dict(record.configuration),
         "session": record.session,
@@ -219,11 +237,11 @@ def score_row(study_name: str, record: Score) -> dict[str, Any]:
         "configuration_key": record.configuration_key,
         "example_key": record.example_key,
         "score": record.score,
-        "error": record.error,
+        "error": _harmless(record.error),
         "text_key": record.text_key,
         "metric_key": record.metric_key,
         "repetition": record.repetition,
-        "feedback": record.feedback,
+        "feedback": _harmless(record.feedback),
         "execution_id": record.execution_id,
         **usage_row(record.usage),
     }
@@ -248,6 +266,17 @@ def reply_row(study_name: str, record: Reply) -> dict[str, Any]:
         "study": study_name,
         "value": dict(record.value),
         **usage_row(record.usage),
+    }
+
+
+def answer_row(record: Answer) -> dict[str, Any]:
+    """Return an answer's columns."""
+    return {
+        "key": record.key,
+        "strategy": asdict(record.strategy),
+        "output": dict(record.output),
+        "execution_id": record.execution_id,
+        "at": record.at,
     }
 
 
@@ -328,6 +357,11 @@ def to_candidate(row: Mapping[str, Any]) -> Candidate:
 def to_reply(row: Mapping[str, Any]) -> Reply:
     """Read a reply."""
     return Reply(row["key"], row["value"], to_usage(row))
+
+
+def to_answer(row: Mapping[str, Any]) -> Answer:
+    """Read an answer."""
+    return Answer(row["key"], Strategy(**row["strategy"]), row["output"], row["execution_id"], row["at"])
 
 
 def to_label(row: Mapping[str, Any]) -> Label:

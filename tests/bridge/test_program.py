@@ -223,8 +223,11 @@ def test_a_program_that_returns_something_else():
 @pytest.mark.parametrize(
     ("error", "described"),
     [
-        (RateLimitedError("slow down", retry_after_s=2), "LMRateLimitError: [echo/echo] slow down"),
-        (UnavailableError("it is down"), "LMServerError: [echo/echo] it is down"),
+        (
+            RateLimitedError("slow down", retry_after_s=2),
+            "RateLimitedError: echo/echo asks to be called again later: slow down",
+        ),
+        (UnavailableError("it is down"), "UnavailableError: echo/echo is not available: it is down"),
     ],
 )
 def test_model_failures_become_outcomes(error, described):

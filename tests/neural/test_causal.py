@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dspex.errors import DefinitionError, PromptTooLongError
+from dspex.errors import ContextWindowExceededError, DefinitionError
 from dspex.neural import causal
 from dspex.records import Prompt
 
@@ -85,7 +85,7 @@ def test_a_prompt_that_is_too_long_fails_alone(talk):
     """It says how long it is and what the model can read; its neighbour is answered."""
     long, good = causal.complete(talk, [ask("a" * 600), ask("x")])
     assert good.text == "yz"
-    assert isinstance(long, PromptTooLongError)
+    assert isinstance(long, ContextWindowExceededError)
     assert long.message == "the prompt has 600 tokens, and local/talker can read 512, answer included"
 
 

@@ -143,6 +143,9 @@ assert_type(dx.execute(triage, message="It broke.", session=ann), Result)
 dx.optimize(triage, space=space, trainset=task.train, metric=task.metric, pool="general")
 with dx.pools.sharing():
     pool.submit(len, [1])
+with dx.sandbox.serve(faults=[{"kind": "drop", "share": 0.1}], api_key="secret") as server:
+    assert_type(server.url, str)
+    server.set_faults(None)
 program = study.program
 bound = space.apply(program, space.default(), lm=dx.lm, examples=task.train)
 dx.configure(models=[dx.local_lm("model", temperature=0.7, max_tokens=99, replicas=2, dtype="bfloat16")])
@@ -152,6 +155,12 @@ with space.applied(program, space.default()) as changed:
     changed(message="hello")
 dx.apply({"store.k": 3}, {"store": object()}).restore()
 assert_type(dx.Space.infer(program, each_part=True), dx.Space)
+
+dx.configure(reliability=dx.Reliability(timeout_s=20), cache=dx.Cache(ttl_s=60), budget=dx.Budget(usd=1.0))
+limited = dx.execute("question -> answer", question="?", timeout_s=5, budget=0.01, cache=False, rollout_id=2)
+assert_type(limited.is_cached, bool)
+assert_type(limited.fallback_reason, str | None)
+assert_type(dx.usage(), pd.DataFrame)
 
 with dx.accelerate() as handle:
     assert_type(handle.is_active, bool)
