@@ -19,6 +19,8 @@ Configuration = Mapping[str, Scalar]
 Role = Literal["policy", "pinned", "fallback"]
 """Why an attempt ran that way: the learner chose it, the user did, or the attempt before it failed."""
 
+SchemaBy = Literal["format", "tool"]
+
 StepKind = Literal["analyze", "select", "distribute", "monitor", "adapt", "fall_back"]
 
 
@@ -40,6 +42,8 @@ class Prompt:
     temperature: float | None = None
     max_tokens: int | None = None
     response_schema: Mapping[str, Any] | None = None
+    schema_by: SchemaBy = "format"
+    """How the schema is asked for: as the form of the answer, or as a tool that must be called with it."""
 
 
 @dataclass(frozen=True, slots=True)
