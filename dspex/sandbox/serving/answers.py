@@ -47,12 +47,13 @@ def answers(request: ChatRequest, *, seed: int = 0) -> list[Answer]:
 
     A request with tools is answered by calling one, unless the last message is what a tool returned: the
     one that `tool_choice` names, else the one whose name is in the text, else the first. Its arguments
-    are the model's own answer if the text is of a sandbox task, else the smallest that its schema allows,
-    with the user's text in the first string.
+    are the model's own answer if it must call one and the text is of a sandbox task, else the smallest that
+    its schema allows, with the user's text in the first string.
     """
     model = SimulatedModel(request.short_model, seed=seed, resample=True)
     prompt, tool = request.prompt(), _tool_to_call(request)
-    is_known = tool is not None and item_in(prompt) is not None
+    # A model that may choose calls a tool to learn something; one that must, to answer.
+    is_known = request.tool_choice not in (None, "auto") and item_in(prompt) is not None
     if tool is not None and is_known:
         prompt = replace(prompt, response_schema=tool.function.parameters)
     made = [model.answer(prompt) for _ in range(request.n or 1)]
