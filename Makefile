@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.made
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test lab bench soak docs lint picture clean
+.PHONY: demo test lab bench soak native docs lint picture clean
 
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -48,6 +48,10 @@ soak: DSPEX_SOAK_S ?= 1800
 soak: $(STAMP)
 	DSPEX_SOAK_S=$(DSPEX_SOAK_S) $(BIN)/dspex bench soak
 
+# The optional module in C, beside its source; DSPEX_PURE=1 leaves it aside, `make clean` removes it.
+native: $(STAMP)
+	$(BIN)/python hatch_build.py
+
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	$(BIN)/sphinx-build -W -b html docs build/docs
@@ -57,4 +61,5 @@ picture: $(STAMP)
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -f dspex/bridge/compiled/*.so dspex/bridge/compiled/*.pyd
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

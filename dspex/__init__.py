@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dspex import adapters, sandbox
+    from dspex import adapters, optimizers, sandbox
+    from dspex.bridge.applying import apply
     from dspex.bridge.compiled.accelerate import accelerate, accelerated
     from dspex.errors import DefinitionError, DspexError, ExecutionError, ValuesError
     from dspex.native import metrics, validators
@@ -17,33 +18,99 @@ if TYPE_CHECKING:
     from dspex.native.validate import Validator, validator
     from dspex.optimizers.definition import Budget
     from dspex.optimizers.study import Study
-    from dspex.records import Objective, Price, Strategy
+    from dspex.orchestrator.cache import Cache
+    from dspex.records import ModelInfo, Objective, Price, Strategy
+    from dspex.reliability.guards import Reliability
     from dspex.runtime import Runtime
-    from dspex.session import aexecute, configure, execute, explain, history, lm, optimize, route, runs
-    from dspex.variables.base import Bool, Choice, Float, Int, Model, Module
+    from dspex.session import (
+        aexecute,
+        compare,
+        configure,
+        execute,
+        explain,
+        history,
+        lm,
+        optimize,
+        route,
+        runs,
+        usage,
+        watch,
+    )
+    from dspex.variables import ready as spaces
+    from dspex.variables.base import (
+        Adapter,
+        BatchSize,
+        Bool,
+        Choice,
+        Composite,
+        Confidence,
+        Constraint,
+        Cost,
+        Demos,
+        DemoSet,
+        Embedding,
+        Float,
+        Instruction,
+        Int,
+        Latency,
+        Model,
+        Module,
+        Normal,
+        Penalty,
+        Probability,
+        Temperature,
+        Tensor,
+        TokenCount,
+        TopP,
+    )
+    from dspex.variables.online import Online
+    from dspex.variables.registry import Registry
     from dspex.variables.space import Space
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adapter",
+    "BatchSize",
     "Bool",
     "Budget",
+    "Cache",
     "Choice",
+    "Composite",
+    "Confidence",
+    "Constraint",
+    "Cost",
     "DefinitionError",
+    "DemoSet",
+    "Demos",
     "DspexError",
+    "Embedding",
     "ExecutionError",
     "Float",
+    "Instruction",
     "Int",
+    "Latency",
     "Model",
+    "ModelInfo",
     "Module",
+    "Normal",
     "Objective",
+    "Online",
+    "Penalty",
     "Price",
+    "Probability",
+    "Registry",
+    "Reliability",
     "Runtime",
     "Signature",
     "Space",
     "Strategy",
     "Study",
+    "Temperature",
     "Template",
+    "Tensor",
+    "TokenCount",
+    "TopP",
     "Validator",
     "ValuesError",
     "__version__",
@@ -51,6 +118,8 @@ __all__ = [
     "accelerated",
     "adapters",
     "aexecute",
+    "apply",
+    "compare",
     "configure",
     "execute",
     "explain",
@@ -58,42 +127,71 @@ __all__ = [
     "lm",
     "metrics",
     "optimize",
+    "optimizers",
     "output",
     "route",
     "runs",
     "sandbox",
     "signature",
+    "spaces",
     "template",
+    "usage",
     "validator",
     "validators",
+    "watch",
 ]
 
 # Each public name is imported when it is first used (PEP 562), so that `import dspex` costs milliseconds.
 _HOMES = {
+    "Adapter": "dspex.variables.base",
+    "BatchSize": "dspex.variables.base",
     "Bool": "dspex.variables.base",
     "Budget": "dspex.optimizers.definition",
+    "Cache": "dspex.orchestrator.cache",
     "Choice": "dspex.variables.base",
+    "Composite": "dspex.variables.base",
+    "Confidence": "dspex.variables.base",
+    "Constraint": "dspex.variables.base",
+    "Cost": "dspex.variables.base",
     "DefinitionError": "dspex.errors",
+    "DemoSet": "dspex.variables.base",
+    "Demos": "dspex.variables.base",
     "DspexError": "dspex.errors",
+    "Embedding": "dspex.variables.base",
     "ExecutionError": "dspex.errors",
     "Float": "dspex.variables.base",
+    "Instruction": "dspex.variables.base",
     "Int": "dspex.variables.base",
+    "Latency": "dspex.variables.base",
     "Model": "dspex.variables.base",
+    "ModelInfo": "dspex.records",
     "Module": "dspex.variables.base",
+    "Normal": "dspex.variables.base",
     "Objective": "dspex.records",
+    "Penalty": "dspex.variables.base",
     "Price": "dspex.records",
+    "Probability": "dspex.variables.base",
+    "Online": "dspex.variables.online",
+    "Registry": "dspex.variables.registry",
+    "Reliability": "dspex.reliability.guards",
     "Runtime": "dspex.runtime",
     "Signature": "dspex.native.signature",
     "Space": "dspex.variables.space",
     "Strategy": "dspex.records",
     "Study": "dspex.optimizers.study",
+    "Temperature": "dspex.variables.base",
     "Template": "dspex.native.template",
+    "Tensor": "dspex.variables.base",
+    "TokenCount": "dspex.variables.base",
+    "TopP": "dspex.variables.base",
     "Validator": "dspex.native.validate",
     "ValuesError": "dspex.errors",
     "accelerate": "dspex.bridge.compiled.accelerate",
     "accelerated": "dspex.bridge.compiled.accelerate",
     "adapters": "dspex.adapters",
     "aexecute": "dspex.session",
+    "apply": "dspex.bridge.applying",
+    "compare": "dspex.session",
     "configure": "dspex.session",
     "execute": "dspex.session",
     "explain": "dspex.session",
@@ -101,16 +199,20 @@ _HOMES = {
     "lm": "dspex.session",
     "metrics": "dspex.native.metrics",
     "optimize": "dspex.session",
+    "optimizers": "dspex.optimizers",
     "output": "dspex.native.classes",
     "route": "dspex.session",
     "runs": "dspex.session",
     "sandbox": "dspex.sandbox",
     "signature": "dspex.native.signature",
+    "spaces": "dspex.variables.ready",
     "template": "dspex.native.template",
+    "usage": "dspex.session",
     "validator": "dspex.native.validate",
     "validators": "dspex.native.validators",
+    "watch": "dspex.session",
 }
-_ROOMS = ("adapters", "metrics", "sandbox", "validators")
+_ROOMS = ("adapters", "metrics", "optimizers", "sandbox", "spaces", "validators")
 
 
 def __getattr__(name: str) -> Any:

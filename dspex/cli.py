@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from dspex.events import Event
     from dspex.optimizers.study import Study
+    from dspex.records import Trial
     from dspex.runtime import Runtime
 
 _CELL_TIMEOUT_S = 300
@@ -32,6 +33,11 @@ _CELL_TIMEOUT_S = 300
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that raises our errors instead of leaving the process; magics use it too."""
 
+    @property
+    def option_names(self) -> list[str]:
+        """Every option, as it is written."""
+        return [name for each in self._actions for name in each.option_strings]
+
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print."""
         raise DefinitionError(f"{self.prog}: {message}", hint=f"{self.prog} -h shows how it is written")
@@ -39,19 +45,24 @@ class Parser(argparse.ArgumentParser):
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
     """Add what `optimize` takes on the command line and in a notebook alike."""
-    budget = Budget()
     parser.add_argument(
         "--metric",
         default="exact_match",
         help=f"{', '.join(metrics.NAMED)}; in a notebook also a function's name",
     )
-    parser.add_argument("--optimizer", default="beacon", help="beacon (default) or random")
     parser.add_argument(
-        "--trials", type=int, default=budget.trials, help=f"at most so many (default {budget.trials})"
+        "--optimizer",
+        default="beacon",
+        help="beacon (default), gp, tpe, random, or one of DSPy's: simba, miprov2, gepa ...",
+    )
+    parser.add_argument(
+        "--trials", type=int, help="at most so many (default 40; DSPy's optimizers end by themselves)"
     )
     parser.add_argument("--seconds", type=float, help="stop searching after so many seconds")
     parser.add_argument("--usd", type=float, help="spend at most so many US dollars")
     parser.add_argument("--calls", type=int, help="make at most so many calls to models")
+    parser.add_argument("--tokens", type=int, help="use at most so many tokens, in and out")
+    parser.add_argument("--patience", type=int, help="stop after so many trials without a better one")
     parser.add_argument("--seed", type=int, default=0, help="one seed, one study (default 0)")
     parser.add_argument("--name", help="what the store calls the study")
     parser.add_argument("--resume", action="store_true", help="go on with the study of that name")
@@ -61,7 +72,7 @@ def search_options(given: argparse.Namespace) -> dict[str, Any]:
     """Return the options that `add_search_options` added, as `optimize` takes them."""
     return {
         "optimizer": given.optimizer,
-        "budget": Budget(given.trials, given.seconds, given.usd, given.calls),
+        "budget": Budget(given.trials, given.seconds, given.usd, given.calls, given.tokens, given.patience),
         "seed": given.seed,
         "name": given.name,
         "resume": given.resume,
@@ -99,6 +110,10 @@ def _parser() -> Parser:
         metavar="NAME",
         help="overhead, reliability, routing, scoring, soak; all but soak if left out",
     )
+    bench.add_argument("--seeds", type=int, metavar="N", help="of the benchmark optimizers (default 20)")
+    bench.add_argument(
+        "--matrix", type=Path, metavar="FILE", help="scores for optimizers: .npz, configurations by examples"
+    )
     bench.set_defaults(run=_bench)
 
     execute = commands.add_parser("execute", help="run a task the way that is believed to pay")
@@ -110,7 +125,9 @@ def _parser() -> Parser:
 
     optimize = commands.add_parser("optimize", help="search for the best way to run a task")
     optimize.add_argument("signature", help="such as 'question -> answer: float', or sandbox:TASK")
-    optimize.add_argument("--space", required=True, help="lines as in Space.parse, separated by ';'")
+    optimize.add_argument(
+        "--space", help="lines as in Space.parse, separated by ';'; DSPy's optimizers need none"
+    )
     optimize.add_argument("--train", type=Path, help="examples: a JSON object a line")
     optimize.add_argument("--val", type=Path, help="examples that are scored instead")
     optimize.add_argument("--instructions", help="how the task should be done")
@@ -118,6 +135,11 @@ def _parser() -> Parser:
     add_search_options(optimize)
     _add_models(optimize)
     optimize.set_defaults(run=_optimize)
+
+    study = commands.add_parser("study", help="check the zip of a study that somebody exported")
+    study.add_argument("action", choices=["verify"], help="verify: every file is as it was written")
+    study.add_argument("file", type=Path, metavar="FILE.zip", help="what study.export wrote")
+    study.set_defaults(run=_verify)
 
     for name, help_text in (
         ("runs", "list the studies"),
@@ -170,7 +192,7 @@ def _optimize(given: argparse.Namespace) -> None:
     from dspex.native.signature import signature
 
     session.configure(given.models, objective=given.objective)
-    space = Space.parse(given.space.replace(";", "\n"))
+    space = None if given.space is None else Space.parse(given.space.replace(";", "\n"))
     kind, _, task_name = given.signature.partition("sandbox:")
     if task_name and not kind:
         task = sandbox.task(task_name)
@@ -218,9 +240,9 @@ def _print_study(study: Study) -> None:
 class _Progress:
     """Prints one line a trial; in a terminal the line is written over."""
 
-    def __init__(self, planned: int) -> None:
+    def __init__(self, planned: int | None) -> None:
         self._planned = planned
-        self._best = 0.0
+        self._trials: dict[int, Trial] = {}
         self._end = "\r" if sys.stderr.isatty() else "\n"
 
     def __call__(self, event: Event) -> None:
@@ -228,17 +250,28 @@ class _Progress:
 
         if isinstance(event, TrialFinished):
             trial = event.trial
-            self._best = max(self._best, trial.score)
-            done = min(1.0, (trial.number + 1) / self._planned)
-            filled = "█" * round(20 * done) + "░" * (20 - round(20 * done))
+            self._trials[trial.number] = trial
             print(
-                f"{filled} trial {trial.number:>3} ({trial.phase}): {trial.score:.3f}, best {self._best:.3f}   ",
+                f"{self._bar(len(self._trials))}trial {trial.number:>3} ({trial.phase}): {trial.score:.3f} on "
+                f"{trial.n_examples} examples, best {self._best():.3f}   ",
                 end=self._end,
                 file=sys.stderr,
                 flush=True,
             )
         elif isinstance(event, StudyFinished) and self._end == "\r":
             print(file=sys.stderr)
+
+    def _best(self) -> float:
+        """Return the best score of those on enough examples: half as many as the most."""
+        enough = max(trial.n_examples for trial in self._trials.values()) / 2
+        return max(trial.score for trial in self._trials.values() if trial.n_examples >= enough)
+
+    def _bar(self, n_done: int) -> str:
+        """Draw how far a study is that said how many trials it would make."""
+        if self._planned is None:
+            return ""
+        filled = round(20 * min(1.0, n_done / self._planned))
+        return "█" * filled + "░" * (20 - filled) + " "
 
 
 def _examples(path: Path) -> list[dict[str, Any]]:
@@ -258,10 +291,18 @@ def _examples(path: Path) -> list[dict[str, Any]]:
     return examples
 
 
+def _verify(given: argparse.Namespace) -> None:
+    from dspex.optimizers import archive
+
+    found = archive.verify(given.file)
+    print(f"{given.file} is as it was exported: {found.study}, {found.n_files} files, {found.n_bytes} bytes")
+
+
 def _bench(given: argparse.Namespace) -> None:
     from dspex import bench
 
-    bench.run(given.names)
+    options = {"seeds": given.seeds, "matrix": given.matrix}
+    bench.run(given.names, **{name: value for name, value in options.items() if value is not None})
 
 
 def _serve(given: argparse.Namespace) -> None:

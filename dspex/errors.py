@@ -24,8 +24,11 @@
     │   │       ├── ContextWindowExceededError
     │   │       └── SchemaRefusedError
     │   ├── OverloadedError        too much is waiting already (retry_after_s)
+    │   ├── BudgetError            what may be spent is spent (spent)
     │   ├── ExhaustedError         every allowed strategy was tried and failed
     │   ├── CancelledError         somebody asked for it to stop
+    │   ├── StaleVersionError      shared values have changed since they were read
+    │   ├── LeaseError             somebody else has the variable, or it was taken away
     │   └── StoreError             what happened could not be kept
     └── NotSupportedError          a fast way is not proven for this; the general way is taken
 """
@@ -37,7 +40,7 @@ import reprlib
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Category = Literal[
     "general",
@@ -298,12 +301,44 @@ class OverloadedError(ExecutionError):
         self.retry_after_s = retry_after_s
 
 
+class BudgetError(ExecutionError):
+    """What may be spent is spent, so the next call was not made; `spent` says what was, in words."""
+
+    category = "billing"
+
+    def __init__(self, message: str, *, spent: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.spent = spent
+
+
 class ExhaustedError(ExecutionError):
-    """Every strategy that was allowed has been tried and has failed."""
+    """Every strategy that was allowed has been tried and has failed; `failures` holds what each one met."""
+
+    failures: tuple[DspexError, ...] = ()
 
 
 class CancelledError(ExecutionError):
     """The work was cancelled before it was done."""
+
+
+class StaleVersionError(ExecutionError):
+    """Shared values have changed since they were read; `version` and `configuration` are what they are now."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        version: int = 0,
+        configuration: Mapping[str, object] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.version = version
+        self.configuration = dict(configuration or {})
+
+
+class LeaseError(ExecutionError):
+    """A variable is leased by somebody else, or a lease is held no longer."""
 
 
 class StoreError(ExecutionError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dspex.records import Configuration, Decision, Execution, Label, Score, Trial
+    from dspex.records import Configuration, Decision, Execution, Label, Score, Trial, TrialPhase, Turn
 
 _log = logging.getLogger("dspex.events")
 
@@ -30,6 +30,38 @@ class ExecutionFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """A model was asked and failed; it may be asked again, or another one is."""
+
+    model: str
+    number: int
+    """Of the attempts of one call, from 0."""
+    error: str
+    possibly_billed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerTurned:
+    """A circuit breaker opened, is being probed, or closed."""
+
+    model: str
+    before: str
+    after: str
+    reason: str
+    open_s: float
+    """How long nobody is admitted; 0 unless it opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLevelChanged:
+    """The machine has too much to do, or no longer: some kinds of work pause or go on."""
+
+    before: str
+    after: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LabelGiven:
     """Somebody judged an answer."""
 
@@ -46,12 +78,14 @@ class StudyStarted:
 
 @dataclass(frozen=True, slots=True)
 class TrialStarted:
-    """A configuration is about to be evaluated."""
+    """A configuration is about to be evaluated; again, with the same number, when further examples are to come."""
 
     study: str
     number: int
     configuration: Configuration
     n_examples: int
+    """Of this time, those included that need not be paid for."""
+    phase: TrialPhase = "search"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +99,7 @@ class ExampleScored:
 
 @dataclass(frozen=True, slots=True)
 class TrialFinished:
-    """A trial was evaluated and is safe in the store."""
+    """A trial was evaluated and is safe in the store; the newest of one number holds all that is known of it."""
 
     study: str
     trial: Trial
@@ -87,9 +121,20 @@ class StudyAwaited:
     study: str
 
 
+@dataclass(frozen=True, slots=True)
+class TurnTaken:
+    """A continuous optimizer took a step."""
+
+    watch: str
+    turn: Turn
+
+
 Event = (
     DecisionMade
     | ExecutionFinished
+    | AttemptFailed
+    | BreakerTurned
+    | LoadLevelChanged
     | LabelGiven
     | StudyStarted
     | TrialStarted
@@ -97,6 +142,7 @@ Event = (
     | TrialFinished
     | StudyFinished
     | StudyAwaited
+    | TurnTaken
 )
 
 

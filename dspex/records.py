@@ -6,22 +6,43 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dspex.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from dspex.errors import DspexError
 
 Scalar = str | int | float | bool | None
 """What a variable's value is called in a configuration: a number, a truth value or a label."""
 
-Configuration = Mapping[str, Scalar]
+Value = Scalar | list[Any]
+"""A variable's value: a scalar, or the numbers of an array as lists within lists."""
+
+Configuration = Mapping[str, Value]
 """Variable name → value. Models and modules appear by their labels, so that it is always JSON."""
 
-Role = Literal["policy", "pinned", "fallback"]
-"""Why an attempt ran that way: the learner chose it, the user did, or the attempt before it failed."""
+Role = Literal["policy", "pinned", "fallback", "refused"]
+"""Why an attempt ran that way: the learner chose it, the user did, or the attempt before it failed. One that
+was refused asked no model, for all are known to fail or have enough to do: it teaches nothing about them."""
 
 SchemaBy = Literal["format", "tool"]
 
-StepKind = Literal["analyze", "select", "distribute", "monitor", "adapt", "fall_back"]
+StepKind = Literal["analyze", "select", "distribute", "monitor", "adapt", "fall_back", "recall"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write to a registry: who changed which variables, why, when, and from what to what."""
+
+    version: int
+    """What the registry's version became."""
+    at: float
+    """Seconds since the Unix epoch."""
+    by: str
+    why: str
+    before: Configuration
+    after: Configuration
 
 
 # ── models ──────────────────────────────────────────────────────────────────────────────────────
@@ -44,6 +65,8 @@ class Prompt:
     response_schema: Mapping[str, Any] | None = None
     schema_by: SchemaBy = "format"
     """How the schema is asked for: as the form of the answer, or as a tool that must be called with it."""
+    rollout: int = 0
+    """Which of several draws of the same request is asked for; it matters at a temperature above 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +108,17 @@ class Price:
     def cost_usd(self, tokens_in: int, tokens_out: int) -> float:
         """Price a call, in US dollars."""
         return (tokens_in * self.input_usd + tokens_out * self.output_usd) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is known of a model before it is asked: None where it is not."""
+
+    price: Price | None = None
+    context_tokens: int | None = None
+    """How long prompt and answer may be together."""
+    capabilities: frozenset[str] = frozenset()
+    """Such as "function_calling", "vision", "response_schema"; LiteLLM's names without their "supports_"."""
 
 
 # ── signatures ──────────────────────────────────────────────────────────────────────────────────
@@ -186,6 +220,18 @@ class Objective:
                 f"half_latency_s and half_cost_usd must be > 0, got {self.half_latency_s} and {self.half_cost_usd}"
             )
 
+    def worth_of(self, usage: Usage, quality: float) -> float:
+        """Say what an answer of that quality was worth, in [0, 1].
+
+        Examples
+        --------
+        >>> round(Objective().worth_of(Usage(cost_usd=5e-4, latency_s=2.0), quality=1.0), 3)
+        0.8
+        """
+        speed = self.speed / (1.0 + usage.latency_s / self.half_latency_s)
+        cheapness = self.cheapness / (1.0 + usage.cost_usd / self.half_cost_usd)
+        return self.quality * quality + speed + cheapness
+
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
@@ -211,6 +257,8 @@ class Decision:
     reason: str
     alternatives: tuple[Alternative, ...] = ()
     """Best believed utility first."""
+    configuration: Configuration = field(default_factory=dict)
+    """The registry's values that it runs with; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +280,12 @@ class Outcome:
     error: str | None = None
     """What went wrong, in one line."""
     traceback: str | None = None
+    failure: DspexError | None = field(default=None, compare=False)
+    """What went wrong on a provider's side, for whoever decides what to do next."""
+    retries: tuple[str, ...] = ()
+    """What went wrong before, when it was asked more than once."""
+    was_asked: bool = True
+    """Whether a model was asked at all, rather than refused for being known to fail or to be busy."""
 
     @property
     def ok(self) -> bool:
@@ -256,6 +310,22 @@ class Execution:
     error: str | None = None
     parent_id: str | None = None
     """The attempt that failed before this one, if it is a fallback."""
+    configuration: Configuration = field(default_factory=dict)
+    """The registry's values that it ran with; empty without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it is kept for the next time that the same is asked."""
+
+    key: str
+    strategy: Strategy
+    """Which way it was given."""
+    output: Mapping[str, Any]
+    """As JSON values."""
+    execution_id: str
+    at: float
+    """Seconds since the Unix epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,18 +343,46 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How one configuration did on one example: a row of the ledger."""
+    """How one program did on one example: a row of the ledger."""
 
     configuration_key: str
     example_key: str
     score: float
     """In metric units; 0 when the program or the metric failed."""
     usage: Usage = Usage()
+    """What this row newly paid for; one that another study had paid for costs nothing here."""
     error: str | None = None
     """The failure's traceback, kept as data."""
+    text_key: str = ""
+    """Everything that the program says to models, and to which; empty in rows of older databases."""
+    metric_key: str = ""
+    """What the metric computes; rows are shared between studies only where it is the same."""
+    repetition: int = 0
+    """Which of several draws of the same request it was."""
+    feedback: str | None = None
+    """What the metric said about it, if it speaks."""
+    execution_id: str | None = None
+    """The run of the program that was scored."""
+
+    @property
+    def key(self) -> ScoreKey:
+        """What makes two rows the same evaluation, in whichever study."""
+        return ScoreKey(
+            self.text_key, self.configuration_key, self.example_key, self.metric_key, self.repetition
+        )
 
 
-TrialPhase = Literal["search", "final"]
+class ScoreKey(NamedTuple):
+    """What makes two rows of the ledger the same evaluation, in whichever study."""
+
+    text_key: str
+    configuration_key: str
+    example_key: str
+    metric_key: str
+    repetition: int = 0
+
+
+TrialPhase = Literal["search", "final", "bootstrap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +401,7 @@ class Trial:
     started_at: float
     finished_at: float
     phase: TrialPhase = "search"
-    """Search trials share one sample of the examples; final ones use all of them."""
+    """Final trials use every example; bootstrap ones are a teacher's attempts at demonstrations."""
 
     @property
     def stderr(self) -> float:
@@ -312,3 +410,62 @@ class Trial:
             return math.inf
         spread = max(self.score * (1 - self.score), 0.0)
         return math.sqrt(spread / self.n_examples)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One program that an optimizer of DSPy tried: what its predictors say."""
+
+    key: str
+    number: int
+    """Of its trial."""
+    instructions: Mapping[str, str]
+    """Predictor → its instructions."""
+    demos: Mapping[str, tuple[Mapping[str, Any], ...]]
+    """Predictor → its demonstrations, as JSON."""
+    parent: str | None = None
+    """The earlier candidate that is most like it."""
+
+    @property
+    def n_demos(self) -> int:
+        """How many demonstrations all predictors show together."""
+        return sum(len(each) for each in self.demos.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A model's answer that was paid for, kept so that it need not be paid for again."""
+
+    key: str
+    value: Mapping[str, Any]
+    usage: Usage
+
+
+TurnKind = Literal[
+    "started", "fell", "due", "rejected", "canary", "promoted", "rolled_back", "kept", "failed", "stopped"
+]
+"""What a continuous optimizer did: `fell` and `due` begin a study, the others end something or begin it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One step of a continuous optimizer."""
+
+    at: float
+    """Seconds since the Unix epoch."""
+    kind: TurnKind
+    why: str
+    quality: float | None = None
+    """Mean of the latest ratings; None before the first."""
+    level: float | None = None
+    """Mean of the ratings since these values are in force."""
+    study: str | None = None
+    """The study that this step begins or judges."""
+    configuration: Configuration = field(default_factory=dict)
+    """The values that are tried, taken or left."""
+    gain: float | None = None
+    """Of these values over those in force, on the same examples, in metric units."""
+    low: float | None = None
+    high: float | None = None
+    version: int | None = None
+    """What the registry's version became, if it was written."""

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import secrets
 import time
-from dataclasses import replace
+from dataclasses import asdict, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dspex import sandbox
 from dspex.bridge import lm as lm_bridge
+from dspex.bridge import observe
 from dspex.bridge import prices as prices_bridge
 from dspex.bridge import program as program_bridge
 from dspex.errors import DataError, DefinitionError, UnknownNameError
 from dspex.events import Event, EventBus, ExecutionFinished, LabelGiven
-from dspex.native.signature import Signature, signature
-from dspex.optimizers.definition import define
+from dspex.execution import Executor
+from dspex.native.signature import signature
+from dspex.optimizers import comparing, warm
+from dspex.optimizers.continuous import Continuous
+from dspex.optimizers.definition import Budget, define, name_of
 from dspex.optimizers.study import Study
 from dspex.orchestrator.analyze import title_of
+from dspex.orchestrator.cache import Cache, ResponseCache
 from dspex.orchestrator.engine import Orchestrator
 from dspex.orchestrator.insights import Route, route
 from dspex.orchestrator.model import BeliefModel
 from dspex.orchestrator.policy import EXPLORATION, objective_named
-from dspex.orchestrator.result import Result
+from dspex.orchestrator.protection import Protection
 from dspex.pools import make_pool
-from dspex.records import Execution, Field, Objective, Outcome, Price, Strategy
+from dspex.records import Execution, Objective, Price
+from dspex.reliability import Reliability, Work
+from dspex.reliability.spending import Spending, check
 from dspex.store import Store, default_url
 from dspex.store.log import Cursor
+from dspex.variables.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,8 +44,13 @@ if TYPE_CHECKING:
     import dspy
     import pandas as pd
 
-    from dspex.optimizers.definition import Budget, Definition, Examples
-    from dspex.records import Decision
+    from dspex.optimizers.definition import Definition, Examples
+    from dspex.optimizers.holdout import Holdout
+    from dspex.optimizers.options import Beacon
+    from dspex.optimizers.teleprompters import Teleprompter
+    from dspex.orchestrator.result import Result
+    from dspex.records import Decision, Usage
+    from dspex.variables.leases import OnConflict
     from dspex.variables.space import Space
 
     Task: TypeAlias = Any
@@ -72,6 +85,15 @@ class Runtime:
         Probability with which any strategy is tried, whatever is believed, in [0, 1].
     seed
         Of the exploration.
+    reliability
+        How models are dealt with that fail, are slow, or have enough to do: a `Reliability`, or False for
+        asking each as if it were well.
+    cache
+        Whether `execute` recalls what it answered before: a `Cache`, True, or False. By default it does, unless
+        all models are simulated: those are asked in order to be learned from.
+    budget
+        What the session may spend, in US dollars or as a `Budget` of money, calls and tokens. Then the next
+        call is refused.
     """
 
     def __init__(
@@ -86,6 +108,9 @@ class Runtime:
         prices: Mapping[str, Price] | None = None,
         exploration: float = EXPLORATION,
         seed: int = 0,
+        reliability: Reliability | bool = True,
+        cache: Cache | bool | None = None,
+        budget: Budget | float | None = None,
     ) -> None:
         if workers is not None and workers < 1:
             raise DefinitionError(f"workers must be a number > 0, got {workers}")
@@ -119,27 +144,52 @@ class Runtime:
                 "modules must name at least one module, got none", hint="modules=['Predict']"
             )
         self.objective = objective_named(objective)
+        self.budget = _session_budget(budget)
         self.pool = make_pool(pool, workers or min(32, 4 * (os.cpu_count() or 1)))
         self.events = EventBus()
+        self.protection = self._protection(reliability)
         self.orchestrator = Orchestrator(
             _fresh_beliefs(self.models),
             objective=self.objective,
             events=self.events,
             seed=seed,
             exploration=exploration,
+            protection=self.protection,
         )
         self.store = Store(default_url() if store is None else store)
         self.orchestrator.replay(self.store.since(Cursor(), limit=_REPLAYED)[0])
         self.events.subscribe(self._keep)
+        self.spending, self._by_strategy = Spending(), Spending()
+        self._unlisten = observe.listen(self.spending.add)
+        self.cache = ResponseCache(cache if isinstance(cache, Cache) else Cache(), shelf=self.store)
+        self.executor = Executor(
+            lm=self.lm,
+            models=self.models,
+            modules=self._modules,
+            orchestrator=self.orchestrator,
+            protection=self.protection,
+            cache=self.cache,
+            caches_by_default=not self.is_simulated if cache is None else bool(cache),
+            spending=self.spending,
+            budget=self.budget,
+            pool=self.pool,
+            objective=self.objective,
+            timeout_s=self.protection.settings.timeout_s if self.protection is not None else None,
+        )
         self.studies: dict[str, Study] = {}
-        self._programs: dict[tuple[str, str], tuple[tuple[Field, ...], dspy.Module]] = {}
+        self.watches: list[Continuous] = []
 
     def __repr__(self) -> str:
-        simulated = " (simulated)" if all(name.startswith("sandbox/") for name in self.models) else ""
+        simulated = " (simulated)" if self.is_simulated else ""
         return (
             f"<dspex Runtime: {', '.join(self.models)}{simulated}; modules {', '.join(self._modules)}; "
             f"pool {self.pool.name}; {self.orchestrator.beliefs.n_observations} executions learned from; {self.store}>"
         )
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether every model is the sandbox's."""
+        return all(name.startswith("sandbox/") for name in self.models)
 
     # ── models ──────────────────────────────────────────────────────────────────────────────────
 
@@ -155,68 +205,25 @@ class Runtime:
             )
         return self._lms[model]
 
+    def _protection(self, reliability: Reliability | bool) -> Protection | None:
+        if reliability is False:
+            return None
+        settings = reliability if isinstance(reliability, Reliability) else Reliability()
+        return Protection(settings, publish=self.events.publish)
+
     # ── executing ───────────────────────────────────────────────────────────────────────────────
 
-    def execute(
-        self, task: Task, inputs: Mapping[str, Any], *, pin: Strategy | None = None, explore: bool = True
-    ) -> Result:
-        """Run a task the way that is believed to pay, and learn from it."""
-        described, strategies, prepare = self._prepared(task)
-        described.check_inputs(inputs)
+    def execute(self, task: Task, inputs: Mapping[str, Any], **options: Any) -> Result:
+        """Run a task the way that is believed to pay, and learn from it; options as of `Executor.execute`."""
+        return self.executor.execute(task, inputs, **options)
 
-        def attempt(strategy: Strategy) -> Outcome:
-            program, lm = prepare(strategy)
-            outcome = program_bridge.run(program, inputs, lm)[1]
-            broken = described.broken_constraints(outcome.output) if outcome.output is not None else None
-            # An answer out of bounds is a failed attempt: another model may keep to them.
-            return outcome if broken is None else replace(outcome, output=None, error=broken)
-
-        done = self.orchestrator.orchestrate(
-            described, inputs, strategies, attempt, pool=self.pool.name, pin=pin, explore=explore
-        )
-        return Result(done, on_rating=self.orchestrator.rate)
-
-    async def aexecute(
-        self, task: Task, inputs: Mapping[str, Any], *, pin: Strategy | None = None, explore: bool = True
-    ) -> Result:
+    async def aexecute(self, task: Task, inputs: Mapping[str, Any], **options: Any) -> Result:
         """Run a task on the pool, so that the event loop stays free."""
-        future = self.pool.submit(self.execute, task, inputs, pin=pin, explore=explore)
-        return await asyncio.wrap_future(future)
+        return await self.executor.aexecute(task, inputs, **options)
 
-    def explain(self, task: Task, inputs: Mapping[str, Any]) -> Decision:
+    def explain(self, task: Task, inputs: Mapping[str, Any], *, space: Registry | None = None) -> Decision:
         """Say how a task would be run and why, without running it."""
-        described, strategies, _ = self._prepared(task)
-        described.check_inputs(inputs)
-        return self.orchestrator.explain(described, inputs, strategies)
-
-    def _prepared(
-        self, task: Task
-    ) -> tuple[Signature, list[Strategy], Callable[[Strategy], tuple[dspy.Module, dspy.BaseLM]]]:
-        """Return what a task is, the ways it can be run, and the program and model for each way."""
-        if program_bridge.is_program(task):
-            described = Signature.from_dspy(program_bridge.signature_of(task))
-            kind, own = type(task).__name__, program_bridge.models_of(task)
-            if own:
-                # An optimized program brings its own models; another one would be another program.
-                return described, [Strategy(" + ".join(own), kind)], lambda _: (task, self.lm(self.models[0]))
-            strategies = [Strategy(model, kind) for model in self.models]
-            return described, strategies, lambda strategy: (task, self.lm(strategy.model))
-        described = signature(task)
-        strategies = [Strategy(model, module) for model in self.models for module in self._modules]
-        return (
-            described,
-            strategies,
-            lambda strategy: (self._program(described, strategy.module), self.lm(strategy.model)),
-        )
-
-    def _program(self, described: Signature, module: str) -> dspy.Module:
-        key = (described.key, module)
-        fields, program = self._programs.get(key, (None, None))
-        # A class that was defined anew in a notebook has the old one's name, and is another type.
-        if program is None or fields != described.fields:
-            program = program_bridge.make(described.to_dspy(), self._modules[module])
-            self._programs[key] = described.fields, program
-        return program
+        return self.executor.explain(task, inputs, space=space)
 
     # ── optimizing ──────────────────────────────────────────────────────────────────────────────
 
@@ -224,44 +231,83 @@ class Runtime:
         self,
         task: Task,
         *,
-        space: Space,
+        space: Space | Registry | None = None,
         trainset: Examples,
         metric: Callable[..., Any],
         valset: Examples | None = None,
-        optimizer: str = "beacon",
+        optimizer: str | Beacon | Teleprompter = "beacon",
         budget: Budget | None = None,
         name: str | None = None,
         seed: int = 0,
         resume: bool = False,
+        on_conflict: OnConflict = "wait",
+        timeout_s: float | None = None,
+        holdout: Holdout | None = None,
+        tags: Iterable[str] = (),
+        warm_start: Study | str | None = None,
     ) -> Study:
         """Check everything, then begin a study in the background and return it."""
-        if program_bridge.is_program(task):
-            program, title = task, type(task).__name__
-        else:
-            described = signature(task)
-            program, title = self._program(described, next(iter(self._modules))), title_of(described)
+        check(self.budget, self.spending.total, whose="session")
+        if self.protection is not None:
+            self.protection.look()
+            self.protection.degradation.check(Work.OPTIMIZATION)
+        program, title = self._student(task)
+        searched = space.as_space() if isinstance(space, Registry) else space
+        if warm_start is not None:
+            program, searched = warm.started(program, searched, warm_start, self.store)
         definition = define(
             program,
             title=title,
-            space=space,
+            space=searched,
             trainset=trainset,
             valset=valset,
             metric=metric,
             optimizer=optimizer,
-            budget=budget,
-            name=name or f"{optimizer}-{secrets.token_hex(3)}",
+            budget=_within(budget, self.budget, self.spending.total),
+            name=name or f"{name_of(optimizer)}-{secrets.token_hex(3)}",
             seed=seed,
             lm=self.lm,
             default_lm=self.lm(self.models[0]),
+            reflection_lm=self.lm(max(self.models, key=_dearness)),
+            timeout_s=timeout_s,
+            holdout=holdout,
+            tags=tags,
         )
-        self._enter(definition, resume=resume)
+        row = self._row(definition, resume=resume)
         known = self.store.scores(definition.name) if resume else ()
         study = Study(definition, pool=self.pool, store=self.store, events=self.events, known=known)
+        if isinstance(space, Registry) and definition.recipe is None:
+            study.lease_of(space, on_conflict)
+        self._enter(definition, row)
         self.studies[study.name] = study
         return study.start()
 
-    def _enter(self, definition: Definition, *, resume: bool) -> None:
-        """Give a study its row in the store, or check that the row it has is its own."""
+    def watch(self, task: Task, *, space: Registry, **options: Any) -> Continuous:
+        """Check everything, then begin to watch the calls of a task that run with a registry's values."""
+        watch = Continuous(
+            self._student(task)[0],
+            signature_key=self.executor.ways(task).described.key,
+            registry=space,
+            begin=partial(self.optimize, task),
+            lm=self.lm,
+            default_lm=self.lm(self.models[0]),
+            pool=self.pool,
+            store=self.store,
+            events=self.events,
+            **options,
+        )
+        self.watches.append(watch)
+        return watch.start()
+
+    def _student(self, task: Task) -> tuple[dspy.Module, str]:
+        """Return the program that is searched, and what tables call it."""
+        if program_bridge.is_program(task):
+            return task, type(task).__name__
+        described = signature(task)
+        return self.executor.program(described, next(iter(self._modules))), title_of(described)
+
+    def _row(self, definition: Definition, *, resume: bool) -> Mapping[str, Any] | None:
+        """Return a study's row in the store, if it has one, and check that it is its own."""
         row = self.store.study(definition.name)
         running = self.studies.get(definition.name)
         if running is not None and not running.is_done:
@@ -271,17 +317,7 @@ class Runtime:
         if row is None:
             if resume:
                 raise UnknownNameError.among("study", definition.name, self.store.studies()["name"])
-            self.store.put_study(
-                definition.name,
-                started_at=time.time(),
-                state="running",
-                program=definition.program,
-                optimizer=definition.optimizer,
-                metric=definition.identity["metric"],
-                seed=definition.seed,
-                definition=dict(definition.identity),
-            )
-            return
+            return None
         if not resume:
             raise DataError(
                 f"there is a study called {definition.name!r} already",
@@ -294,7 +330,25 @@ class Runtime:
                 f"{definition.name!r} cannot be resumed, it is another search now: {'; '.join(changed)}",
                 hint="give the study its old definition, or begin a new one under another name",
             )
-        self.store.put_study(definition.name, state="running", reason=None, finished_at=None)
+        return row
+
+    def _enter(self, definition: Definition, row: Mapping[str, Any] | None) -> None:
+        """Give a study its row in the store, or begin the one it has anew."""
+        if row is not None:
+            tags = {"tags": list(definition.tags)} if definition.tags else {}
+            self.store.put_study(definition.name, state="running", reason=None, finished_at=None, **tags)
+            return
+        self.store.put_study(
+            definition.name,
+            started_at=time.time(),
+            state="running",
+            program=definition.program,
+            optimizer=definition.optimizer,
+            metric=definition.identity["metric"],
+            seed=definition.seed,
+            definition=dict(definition.identity),
+            tags=list(definition.tags),
+        )
 
     # ── looking back ────────────────────────────────────────────────────────────────────────────
 
@@ -302,30 +356,90 @@ class Runtime:
         """Return the executions, newest first."""
         return self.store.history(limit=limit)
 
+    def usage(self) -> pd.DataFrame:
+        """Return what was spent: by the session, each model, each way of running, and each study."""
+        import pandas as pd
+
+        rows = [("session", "", self.spending.total)]
+        rows += [("model", name, used) for name, used in self.spending.by_model.items()]
+        rows += [("strategy", str(way), used) for way, used in self._by_strategy.by_model.items()]
+        rows += [("study", name, study.usage) for name, study in self.studies.items()]
+        return pd.DataFrame([{"of": of, "name": name, **asdict(used)} for of, name, used in rows])
+
     def runs(self) -> pd.DataFrame:
         """Return the studies, newest first."""
         return self.store.studies().set_index("name")
 
+    def compare(self, *studies: Study | str) -> pd.DataFrame:
+        """Compare the best of studies in pairs; names are of studies of this runtime."""
+        unknown = [each for each in studies if isinstance(each, str) and each not in self.studies]
+        if unknown:
+            raise UnknownNameError.among("study", unknown[0], self.studies)
+        return comparing.with_others(
+            [self.studies[each] if isinstance(each, str) else each for each in studies]
+        )
+
     def route(self, task: Task | None = None) -> Route:
         """Return what was learned about one signature, by default the one executed last."""
-        name = None if task is None else title_of(self._prepared(task)[0])
+        name = None if task is None else title_of(self.executor.ways(task).described)
         records = self.store.since(Cursor(), limit=_REPLAYED)[0]
         models = {each.strategy.model for each in records if isinstance(each, Execution)}
         return route(records, lambda: _fresh_beliefs(models), self.objective, name)
 
     def close(self) -> None:
         """Cancel what runs, keep what happened, and let go of the store."""
+        for watch in self.watches:
+            watch.stop()
         for study in self.studies.values():
             if not study.is_done:
                 study.cancel()
+        self._unlisten()
         self.pool.close()
         self.store.close()
 
     def _keep(self, event: Event) -> None:
         if isinstance(event, ExecutionFinished):
             self.store.append(event.execution)
+            self._by_strategy.add(str(event.execution.strategy), event.execution.usage)
         elif isinstance(event, LabelGiven):
             self.store.append(event.label)
+
+
+def _session_budget(budget: Budget | float | None) -> Budget | None:
+    """Read a budget; of a session only money, calls and tokens can be limited."""
+    if budget is None:
+        return None
+    limit = budget if isinstance(budget, Budget) else Budget(usd=budget)
+    others = [name for name in ("trials", "seconds", "patience") if getattr(limit, name) is not None]
+    if others:
+        raise DefinitionError(
+            f"a session's budget limits usd, calls or tokens, got {', '.join(others)}",
+            hint="give these to dspex.optimize(..., budget=...)",
+        )
+    return limit
+
+
+def _within(wanted: Budget | None, session: Budget | None, spent: Usage) -> Budget | None:
+    """Narrow a study's budget to what the session has left."""
+    if session is None:
+        return wanted
+    left = {
+        "usd": None if session.usd is None else session.usd - spent.cost_usd,
+        "calls": None if session.calls is None else session.calls - spent.calls,
+        "tokens": None if session.tokens is None else session.tokens - spent.tokens_in - spent.tokens_out,
+    }
+    given = {} if wanted is None else {each.name: getattr(wanted, each.name) for each in fields(wanted)}
+    narrowed = {
+        name: min(limits)
+        for name, remaining in left.items()
+        if (limits := [each for each in (remaining, given.get(name)) if each is not None])
+    }
+    return Budget(**{**given, **narrowed})
+
+
+def _dearness(model: str) -> float:
+    """Return what a model's words cost: the nearest there is to how large it is."""
+    return prices_bridge.price_of(model).output_usd
 
 
 def _fresh_beliefs(models: Iterable[str]) -> BeliefModel:

@@ -5,20 +5,27 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from dspex.bridge import lm as lm_bridge
 from dspex.runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import dspy
     import pandas as pd
 
+    from dspex.optimizers.continuous import Continuous
     from dspex.optimizers.definition import Budget, Examples
+    from dspex.optimizers.holdout import Holdout
+    from dspex.optimizers.options import Beacon
     from dspex.optimizers.study import Study
+    from dspex.optimizers.teleprompters import Teleprompter
     from dspex.orchestrator.insights import Route
     from dspex.orchestrator.result import Result
     from dspex.records import Decision, Strategy
     from dspex.runtime import Task
+    from dspex.variables.leases import OnConflict
+    from dspex.variables.registry import Registry
     from dspex.variables.space import Space
 
 _current: Runtime | None = None
@@ -50,7 +57,7 @@ def configure(models: Sequence[str | dspy.BaseLM] | None = None, **options: Any)
         DSPy model strings or `dspy.LM` objects; None means the sandbox, which says so.
     **options
         What `Runtime` takes: `modules`, `objective`, `store`, `pool`, `workers`, `prices`,
-        `exploration`, `seed`.
+        `exploration`, `seed`, `reliability`, `cache`, `budget`.
 
     Raises
     ------
@@ -83,6 +90,11 @@ def execute(
     *,
     pin: Strategy | None = None,
     explore: bool = True,
+    space: Registry | None = None,
+    timeout_s: float | None = None,
+    budget: Budget | float | None = None,
+    cache: bool | None = None,
+    rollout_id: int | None = None,
     **fields: Any,
 ) -> Result:
     """Run a task the way that is believed to pay, and learn from how it went.
@@ -98,10 +110,25 @@ def execute(
         Run it exactly this way.
     explore
         Whether a strategy that is not believed best may be tried. False makes the choice deterministic.
+    space
+        A registry, whose values of now it runs with: `model` and `module` pin those parts of the strategy,
+        the others are set on the program. How it goes teaches the registry's online variables.
+    timeout_s
+        How long all attempts together may take. Until then, models that may recover are asked again.
+    budget
+        What this call may spend, fallbacks included, in US dollars or as a `Budget`: no further attempt is
+        begun once it is spent.
+    cache
+        Whether an answer to the same request may be recalled, which teaches nothing and costs nothing; by
+        default as `configure` says. False asks a model in any case, past DSPy's own cache too; True vouches for
+        a program that its answers depend on nothing but its prompts and inputs.
+    rollout_id
+        Which draw of the answer it is: another number is another request to every cache.
 
     Returns
     -------
-    The answer, with its decision and trace. ``result.rate(quality)`` teaches how good it was.
+    The answer, with its decision and trace. ``result.rate(quality)`` teaches how good it was; an answer rated
+    below 0.5 is not recalled again.
 
     Raises
     ------
@@ -109,6 +136,12 @@ def execute(
         If the signature or the inputs are wrong.
     ExhaustedError
         If every attempt failed.
+    TimedOutError
+        If the time was up before one did not.
+    BudgetError
+        If what may be spent is spent.
+    OverloadedError
+        If there is too much to do; `retry_after_s` says when to come back.
 
     Examples
     --------
@@ -116,7 +149,17 @@ def execute(
     >>> list(execute("question -> answer: float", question="Tom has 3 apples and buys 4 more. How many?"))
     ['answer']
     """
-    return current().execute(task, {**(inputs or {}), **fields}, pin=pin, explore=explore)
+    return current().execute(
+        task,
+        {**inputs, **fields} if inputs else fields,
+        pin=pin,
+        explore=explore,
+        space=space,
+        timeout_s=timeout_s,
+        budget=budget,
+        cache=cache,
+        rollout_id=rollout_id,
+    )
 
 
 async def aexecute(
@@ -126,31 +169,53 @@ async def aexecute(
     *,
     pin: Strategy | None = None,
     explore: bool = True,
+    space: Registry | None = None,
+    timeout_s: float | None = None,
+    budget: Budget | float | None = None,
+    cache: bool | None = None,
+    rollout_id: int | None = None,
     **fields: Any,
 ) -> Result:
     """Do what `execute` does without blocking the event loop."""
-    return await current().aexecute(task, {**(inputs or {}), **fields}, pin=pin, explore=explore)
+    return await current().aexecute(
+        task,
+        {**(inputs or {}), **fields},
+        pin=pin,
+        explore=explore,
+        space=space,
+        timeout_s=timeout_s,
+        budget=budget,
+        cache=cache,
+        rollout_id=rollout_id,
+    )
 
 
-def explain(task: Task, /, inputs: Mapping[str, Any] | None = None, **fields: Any) -> Decision:
-    """Say how a task would be run and why, without running it."""
-    return current().explain(task, {**(inputs or {}), **fields})
+def explain(
+    task: Task, /, inputs: Mapping[str, Any] | None = None, *, space: Registry | None = None, **fields: Any
+) -> Decision:
+    """Say how a task would be run and why, without running it; `space` as in `execute`."""
+    return current().explain(task, {**(inputs or {}), **fields}, space=space)
 
 
 def optimize(
     task: Task,
     *,
-    space: Space,
+    space: Space | Registry | None = None,
     trainset: Examples,
     metric: Callable[..., Any],
     valset: Examples | None = None,
-    optimizer: str = "beacon",
+    optimizer: str | Beacon | Teleprompter = "beacon",
     budget: Budget | None = None,
     name: str | None = None,
     seed: int = 0,
     resume: bool = False,
+    on_conflict: OnConflict = "wait",
+    timeout_s: float | None = None,
+    holdout: Holdout | None = None,
+    tags: Iterable[str] = (),
+    warm_start: Study | str | None = None,
 ) -> Study:
-    """Search a space for the best way to run a task, in the background.
+    """Search for the best way to run a task, in the background.
 
     Parameters
     ----------
@@ -158,7 +223,10 @@ def optimize(
         A signature, or a `dspy.Module`; its copies are changed, never itself.
     space
         What may vary. `model`, `module`, `temperature`, `top_p`, `max_tokens`, `demos` and
-        `instructions` change every predictor; other names change the program's own attributes.
+        `instructions` change every predictor; other names change the program's own attributes. The search
+        of a registry begins with its values of now and holds a lease on them; ``registry.adopt(study)``
+        writes the best back. An optimizer of DSPy needs none: it varies instructions and demonstrations, of
+        the space's default.
     trainset
         Examples: `dspy.Example` or dicts. Without a `valset` they are scored, except for a fifth that is
         kept for demos if the space has `demos`.
@@ -167,15 +235,34 @@ def optimize(
     valset
         Examples that are scored instead, and never shown as demos.
     optimizer
-        ``beacon`` or ``random``.
+        ``beacon``, ``gp``, ``tpe`` or ``random``, or ``dspex.optimizers.Beacon(acquisition="ei")`` with
+        options, a goal beside quality among them; or one of DSPy's, by name (``simba``, ``miprov2``, ``gepa``, ``copro``,
+        ``bootstrap``, ``bootstrap_rs``, ``bootstrap_optuna``, ``knn``, ``infer_rules``, ``better_together``,
+        ``labeled``) or with options: ``dspex.optimizers.Simba(max_steps=4)``.
     budget
-        When to stop; 40 trials by default.
+        When to stop; 40 trials by default, which is 48 examples for each on average and fewer once nothing is
+        likely to be better, and for an optimizer of DSPy when it is done.
     name
         What the store calls the study.
     seed
         One seed, one study: the same configurations and scores.
     resume
         Go on with the study of that name. What it has paid for is not paid for again.
+    on_conflict
+        If another study has leased variables of the registry: ``wait`` until they are free, ``abort``, or
+        ``preempt``, which cancels the other one.
+    timeout_s
+        How long one example may take when the study scores it; one that takes longer scores 0.
+    holdout
+        A share of the examples that are scored, or examples of their own, that the search never sees. The
+        best and the default are scored on them once it is over, beside the budget; ``study.comparison`` says
+        what that shows.
+    tags
+        Words that ``dspex.runs()`` shows beside the name.
+    warm_start
+        An earlier study, or its name. Its best configuration becomes this study's default: tried first, and
+        what the result is compared with. Without a space its best program is begun with instead. Rows that
+        both have in common are shared anyway.
 
     Returns
     -------
@@ -185,6 +272,8 @@ def optimize(
     ------
     DefinitionError
         If anything about it is wrong; nothing has run then.
+    LeaseError
+        If `on_conflict` is ``abort`` and another study has a variable.
     """
     study = current().optimize(
         task,
@@ -197,10 +286,100 @@ def optimize(
         name=name,
         seed=seed,
         resume=resume,
+        on_conflict=on_conflict,
+        timeout_s=timeout_s,
+        holdout=holdout,
+        tags=tags,
+        warm_start=warm_start,
     )
     for watcher in _watchers:
         watcher(study)
     return study
+
+
+def watch(
+    task: Task,
+    *,
+    space: Registry,
+    trainset: Examples,
+    metric: Callable[..., Any],
+    valset: Examples | None = None,
+    recent: Callable[[], Examples] | None = None,
+    optimizer: str = "beacon",
+    budget: Budget | None = None,
+    every: int | None = None,
+    fall: float = 0.15,
+    warm_up: int = 50,
+    min_gain: float = 0.02,
+    canary: float = 0.1,
+    canary_answers: int = 40,
+    name: str | None = None,
+    seed: int = 0,
+) -> Continuous:
+    """Watch the calls of a task that run with a registry's values, and search anew when they become worse.
+
+    Ratings (``result.rate(...)``) are the quality that is watched; an attempt that failed counts as 0. When
+    they have fallen, a small study runs in the background. What it finds is promoted if it gains enough on
+    examples that were not searched, and then holds its own as a canary: the rest of the calls goes on with
+    the values in force. If quality falls after all, the old values come back. After a study that found
+    nothing, the level is learned anew.
+
+    Parameters
+    ----------
+    task
+        As in `execute`, which runs it with ``space=`` the same registry.
+    space
+        The registry that is watched, and written: by ``continuous``, with the reason.
+    trainset, metric, optimizer, budget, seed
+        Of the studies, as in `optimize`; 8 trials by default. Nothing measured before a study began counts
+        for it, so that it sees the world of now. A model with a cache of its own would answer from the past.
+    valset
+        Examples that only check what a study found; by default half of the trainset.
+    recent
+        Called before each check for more of them, such as what was lately rated and corrected.
+    every
+        Begin a study after so many calls too, even if nothing fell. None: never.
+    fall
+        The smallest fall of quality that matters, in (0, 1).
+    warm_up
+        How many ratings make a level, and how many a promotion is on probation.
+    min_gain
+        A candidate is promoted only if it gains more than this, in metric units, and a 95 % interval of the
+        paired differences excludes 0.
+    canary
+        The share of the calls that try a candidate, in (0, 1).
+    canary_answers
+        After how many of their ratings it is promoted.
+    name
+        What it and its studies are called.
+
+    Returns
+    -------
+    What watches, until ``stop()``; ``history`` has a row for every step, and each is an event too.
+
+    Raises
+    ------
+    DefinitionError
+        If anything about it is wrong; nothing has run then.
+    """
+    return current().watch(
+        task,
+        space=space,
+        trainset=trainset,
+        metric=metric,
+        valset=valset,
+        recent=recent,
+        optimizer=optimizer,
+        budget=budget,
+        every=every,
+        fall=fall,
+        warm_up=warm_up,
+        min_gain=min_gain,
+        canary=canary,
+        canary_answers=canary_answers,
+        name=name,
+        seed=seed,
+    )
 
 
 def history(limit: int | None = None) -> pd.DataFrame:
@@ -208,11 +387,38 @@ def history(limit: int | None = None) -> pd.DataFrame:
     return current().history(limit)
 
 
+def usage() -> pd.DataFrame:
+    """Return what was spent since `configure`: a row for the session, each model, each strategy and each study.
+
+    What is recalled costs nothing and is not in it. A study's calls are its models' and the session's too.
+    """
+    return current().usage()
+
+
 def runs() -> pd.DataFrame:
     """Return the studies, newest first: state, scores before and after, trials, calls and cost."""
     return current().runs()
 
 
+def compare(*studies: Study | str) -> pd.DataFrame:
+    """Compare the best of studies in pairs, by the examples that both have scored; on a shared holdout if there is one.
+
+    Parameters
+    ----------
+    studies
+        Two or more, or their names in this session.
+
+    Returns
+    -------
+    A row a pair: scores, the paired difference with its interval, p value (also adjusted for the number of
+    pairs, by Holm) and effect size.
+    """
+    return current().compare(*studies)
+
+
 def route(task: Task | None = None) -> Route:
     """Return what was learned about a task (by default the last one executed), over time and now."""
     return current().route(task)
+
+
+lm_bridge.find_with(lm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import nbmake.pytest_items
@@ -10,6 +11,9 @@ from nbmake.nb_run import NotebookRun
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
+
+# What an earlier run has taught would be known again: a notebook is tried as its first reader finds it.
+os.environ["DSPEX_STORE"] = "memory"
 
 SIGNS = ("UsageError", "magic function `%")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dspex import bench
-from dspex.bench import definitions, reliability, routing, scoring
+from dspex.bench import definitions, reliability, routing, scoring, spaces, studies
 from dspex.bench.timing import medians_us
 from dspex.errors import UnknownNameError
 
@@ -29,9 +29,18 @@ def test_definitions_print_every_figure(monkeypatch, capsys):
     monkeypatch.setattr(definitions, "_GENERATIONS", 8)
     bench.run(["definitions"])
     lines = capsys.readouterr().out.splitlines()[3:]
-    figures = {line[:60].strip(): float(line[60:-3]) for line in lines}
+    figures = {line[:60].strip(): float(line[60:-3].replace(",", "")) for line in lines}
     assert len(figures) == 11
     assert figures["class after 8 new instructions: dspex"] < figures["class after 8 new instructions: DSPy"]
+
+
+def test_apply_prints_the_copies_beside_it(capsys):
+    """Binding stands beside DSPy's copy of the same program."""
+    bench.run(["apply"])
+    lines = capsys.readouterr().out.splitlines()[3:]
+    figures = {line[:60].strip(): float(line[60:-3]) for line in lines}
+    assert len(figures) == 7
+    assert all(figure > 0 for figure in figures.values())
 
 
 def test_scoring_prints_ratios(monkeypatch, capsys):
@@ -41,6 +50,17 @@ def test_scoring_prints_ratios(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert out.count("so many times the first") == 5
     assert "DSPy's answer_exact_match" in out
+
+
+def test_spaces_print_every_figure(monkeypatch, capsys):
+    """Drawing, the unit cube and definitions have a figure each, and nothing is imported before it is used."""
+    monkeypatch.setattr(spaces, "_N", 20)
+    bench.run(["spaces"])
+    lines = capsys.readouterr().out.splitlines()[3:]
+    figures = {line[:60].strip(): float(line[60:].split()[0].replace(",", "")) for line in lines}
+    assert len(figures) == 13
+    assert figures["of its rooms that `import dspex` loads"] == 0
+    assert figures["drawn: 20 variables"] > figures["drawn: 20 variables, Optuna's RandomSampler"]
 
 
 def test_routing_prints_every_policy_and_an_interval(monkeypatch, capsys):
@@ -101,3 +121,13 @@ def test_what_takes_minutes_is_run_by_name_only(monkeypatch, capsys):
     )
     bench.run([])
     assert done == ["a"]
+
+
+def test_studies_print_every_figure(monkeypatch, capsys):
+    """What a study adds to an evaluation, and how soon a long one is back."""
+    for name, value in (("_EXAMPLES", 4), ("_ROUNDS", 1), ("_TRIALS", 20)):
+        monkeypatch.setattr(studies, name, value)
+    bench.run(["studies"])
+    lines = capsys.readouterr().out.splitlines()[3:]
+    assert [line[-2:].strip() for line in lines] == ["ms", "ms", "ms", "s"]
+    assert float(lines[-1][60:-2]) >= 0

@@ -7,6 +7,7 @@ import pytest
 from dspex.errors import DefinitionError
 from dspex.records import (
     MISSING,
+    Change,
     Execution,
     Field,
     Label,
@@ -34,6 +35,7 @@ RECORDS = [
         "x", 1.0, Requirements("QA", "k", 3, 1, False, "low"), Strategy("m", "P"), "policy", {}, True, Usage()
     ),
     Label("x", 1.0, 2.0),
+    Change(1, 2.0, "me", "", {"t": 0.5}, {"t": 0.2}),
     Score("c", "e", 0.5),
     Trial(0, {"t": 0.5}, "k", 0.5, 4, 0, Usage(), 1.0, 2.0),
 ]

@@ -6,7 +6,8 @@ DSPy module, `scripted` answers by rules for tests, and `instructed` goes throug
 `dspex.adapters.conformance` holds the suite that an adapter of your own can inherit.
 
 `ChatAdapter`, `JSONAdapter` and `XMLAdapter` are DSPy's, and write and read exactly what those do, sooner;
-`fallbacks` says how often DSPy's own code had to take over, and why.
+`fallbacks` says how often DSPy's own code had to take over, and why; `path` says whether the part that exists
+in C too runs ``"compiled"`` or ``"pure"``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dspex.adapters.scripted import ScriptedAdapter as scripted  # noqa: N813  #
 from dspex.adapters.structured import How, StructuredAdapter
 from dspex.bridge import clients
 from dspex.bridge.compiled.adapters import ChatAdapter, JSONAdapter, XMLAdapter, fallbacks
+from dspex.bridge.compiled.watching import path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +44,7 @@ __all__ = [
     "direct",
     "fallbacks",
     "instructed",
+    "path",
     "scripted",
     "structured",
 ]

@@ -7,35 +7,67 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dspex.bench import definitions, native, overhead, reliability, routing, scoring, soak
-from dspex.errors import UnknownNameError
+from dspex.bench import (
+    apply,
+    definitions,
+    native,
+    optimizers,
+    overhead,
+    reliability,
+    routing,
+    scoring,
+    soak,
+    spaces,
+    studies,
+)
+from dspex.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-BENCHMARKS: dict[str, Callable[[], None]] = {
+BENCHMARKS: dict[str, Callable[..., None]] = {
+    "apply": apply.run,
     "definitions": definitions.run,
     "native": native.run,
+    "optimizers": optimizers.run,
     "overhead": overhead.run,
     "reliability": reliability.run,
     "routing": routing.run,
     "scoring": scoring.run,
     "soak": soak.run,
+    "spaces": spaces.run,
+    "studies": studies.run,
 }
 _BY_NAME_ONLY = ("soak",)
 """What takes minutes is run when it is asked for."""
 
 
-def run(names: Sequence[str]) -> None:
-    """Run the named benchmarks, or all but the soak, and print their figures."""
+def run(names: Sequence[str], **options: Any) -> None:
+    """Run the named benchmarks, or all but the soak, and print their figures.
+
+    Parameters
+    ----------
+    options
+        For ``optimizers``: ``seeds`` and ``matrix``.
+
+    Raises
+    ------
+    DataError
+        If there are options, and another benchmark than ``optimizers`` is named, or none.
+    """
     for name in names:
         if name not in BENCHMARKS:
             raise UnknownNameError.among("benchmark", name, BENCHMARKS)
+    if options and list(names) != ["optimizers"]:
+        raise DataError(
+            f"{', '.join(options)} can be set for the benchmark 'optimizers' alone",
+            hint="dspex bench optimizers",
+        )
     print(
         f"dspex {version('dspex')}, DSPy {version('dspy')}, Python {platform.python_version()}, {platform.machine()}"
     )
     for name in names or [name for name in BENCHMARKS if name not in _BY_NAME_ONLY]:
         print(f"\n── {name} ──")
-        BENCHMARKS[name]()
+        BENCHMARKS[name](**options)

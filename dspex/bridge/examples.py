@@ -12,7 +12,7 @@ import dspy
 from dspex.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 def make(inputs: Mapping[str, Any], labels: Mapping[str, Any]) -> dspy.Example:
@@ -40,6 +40,14 @@ def checked(examples: Iterable[Any], *, what: str, inputs: Sequence[str]) -> lis
             f"{what} must hold at least one example, got none", hint=f"pass {what}=[dspy.Example(...)]"
         )
     return found
+
+
+def as_demos(examples: Iterable[Any], *, inputs: Callable[[], Sequence[str]]) -> list[dspy.Example]:
+    """Return examples as DSPy can show them; `dspy.Example` objects as they are, others checked."""
+    given = list(examples)
+    if all(isinstance(each, dspy.Example) for each in given):
+        return given
+    return checked(given, what="demos", inputs=inputs())
 
 
 def _checked(example: Any, index: int, what: str, inputs: Sequence[str]) -> dspy.Example:

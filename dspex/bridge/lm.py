@@ -16,7 +16,7 @@ from dspex.errors import DefinitionError, RateLimitedError, UnavailableError
 from dspex.records import Completion, Price, Prompt
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 _STREAM_PIECES = 8
 
@@ -113,6 +113,33 @@ def from_name(name: str, **settings: Any) -> dspy.LM:
     return dspy.LM(name, **settings)
 
 
+_find: Callable[[str | dspy.BaseLM], dspy.BaseLM] | None = None
+
+
+def find_with(find: Callable[[str | dspy.BaseLM], dspy.BaseLM]) -> None:
+    """Let the session say which model goes by a name."""
+    global _find  # noqa: PLW0603  # there is one session
+    _find = find
+
+
+def named(model: str | dspy.BaseLM) -> dspy.BaseLM:
+    """Return the session's model of that name; an object is its own answer.
+
+    Raises
+    ------
+    DefinitionError
+        If there is no session.
+    """
+    if _find is None:
+        if is_lm(model):
+            return model
+        raise DefinitionError(
+            f"there is no session yet that knows the model {model!r}",
+            hint="call dspex.configure(models=[...]) first, or give lm=dspex.lm",
+        )
+    return _find(model)
+
+
 def is_lm(value: object) -> bool:
     """Whether DSPy would call this a language model."""
     return isinstance(value, dspy.BaseLM)
@@ -130,6 +157,7 @@ def _prompt(request: lm15.Request) -> Prompt:
         temperature=config.temperature,
         max_tokens=config.max_tokens,
         response_schema=schema,
+        rollout=observe.rollout_asked.get(),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -23,6 +24,38 @@ class Stopped(BaseException):
     DSPy swallows an `Exception` in many places (callbacks, worker threads, metrics); only a
     `BaseException` passes through all of them.
     """
+
+
+class Tally:
+    """What one run of a program within a larger piece of work takes."""
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+
+
+tally_in_charge: ContextVar[Tally | None] = ContextVar("dspex_tally", default=None)
+"""The run that calls to models on this thread belong to."""
+
+rollout_asked: ContextVar[int] = ContextVar("dspex_rollout", default=0)
+"""Which draw of a request the call under way asks for: DSPy keeps it from the engines."""
+
+
+_listeners: tuple[Callable[[str, Usage], None], ...] = ()
+_listening = threading.Lock()
+
+
+def listen(listener: Callable[[str, Usage], None]) -> Callable[[], None]:
+    """Tell `listener` of each call to a model, by the model's name; returns the function that stops it."""
+    global _listeners  # noqa: PLW0603  # DSPy's tracker is global too
+    with _listening:
+        _listeners = (*_listeners, listener)
+
+    def unlisten() -> None:
+        global _listeners  # noqa: PLW0603
+        with _listening:
+            _listeners = tuple(each for each in _listeners if each != listener)
+
+    return unlisten
 
 
 class Meter:
@@ -49,11 +82,17 @@ class Meter:
         """Count one call to a model; DSPy calls this after each one that was not a cache hit."""
         tokens_in = int(usage_entry.get("prompt_tokens") or usage_entry.get("input_tokens") or 0)
         tokens_out = int(usage_entry.get("completion_tokens") or usage_entry.get("output_tokens") or 0)
-        cost_usd = price_of(lm).cost_usd(tokens_in, tokens_out)
+        used = Usage(1, tokens_in, tokens_out, price_of(lm).cost_usd(tokens_in, tokens_out))
         with self._lock:
-            self._usage += Usage(1, tokens_in, tokens_out, cost_usd)
+            self._usage += used
+        tally = tally_in_charge.get()
+        if tally is not None and self._outer is None:
+            tally.usage += used
         if self._outer is not None:
             self._outer.add_usage(lm, usage_entry)
+        else:
+            for listener in _listeners:
+                listener(lm, used)
         self.check()
 
     def check(self) -> None:
@@ -65,6 +104,9 @@ class Meter:
         """Count seconds that a simulated model pretends to have taken."""
         with self._lock:
             self._simulated_s += seconds
+        tally = tally_in_charge.get()
+        if tally is not None and self._outer is None:
+            tally.usage += Usage(latency_s=seconds)
         if self._outer is not None:
             self._outer.add_simulated_latency(seconds)
 
@@ -84,17 +126,25 @@ class _Gate(BaseCallback):  # type: ignore[misc]  # dspy is untyped
 
     def on_lm_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:  # noqa: ARG002  # DSPy's protocol
         self._meter.check()
+        note_rollout(instance, inputs)
+
+
+def note_rollout(lm: dspy.BaseLM, inputs: Mapping[str, Any]) -> None:
+    """Note which draw of its request a call that begins asks for."""
+    asked = {**lm.kwargs, **(inputs.get("kwargs") or {})}.get("rollout_id")
+    rollout_asked.set(int(asked or 0))
 
 
 @contextmanager
-def metered(stop: Callable[[], bool] | None = None) -> Iterator[Meter]:
+def metered(stop: Callable[[], bool] | None = None, *, is_gated: bool = True) -> Iterator[Meter]:
     """Measure what the calls in this context take.
 
     `stop` is asked before and after each call to a model; when it says yes, the run ends with `Stopped`.
+    Without a gate it is asked only afterwards, and whoever sets this up asks before.
     """
     meter = Meter(stop, _current())
     settings: dict[str, Any] = {"usage_tracker": meter}
-    if stop is not None:
+    if stop is not None and is_gated:
         settings["callbacks"] = [*(dspy.settings.callbacks or ()), _Gate(meter)]
     with dspy.context(**settings):
         yield meter

@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from dspex.records import Price
+from dspex.records import ModelInfo, Price
 
 _log = logging.getLogger("dspex.prices")
 _declared: dict[str, Price] = {}
@@ -35,16 +35,38 @@ def price_of(model: str) -> Price:
     return price
 
 
+def info_of(model: str) -> ModelInfo:
+    """Look up what is known of a model: declared prices, and the table's window and capabilities."""
+    row = _row(model)
+    price = _declared.get(model)
+    if price is None and (model.startswith(_LOCAL_PROVIDERS) or "input_cost_per_token" in row):
+        price = price_of(model)
+    return ModelInfo(
+        price=price,
+        context_tokens=row.get("max_input_tokens") or row.get("max_tokens"),
+        capabilities=frozenset(
+            name.removeprefix("supports_")
+            for name, value in row.items()
+            if name.startswith("supports_") and value is True
+        ),
+    )
+
+
 def _from_table(model: str) -> Price:
     if model.startswith(_LOCAL_PROVIDERS):
         return Price(0.0, 0.0)
-    table = _table()
-    for name in (model, model.partition("/")[2]):
-        row = table.get(name)
-        if row is not None and "input_cost_per_token" in row:
-            return Price(row["input_cost_per_token"] * 1e6, row.get("output_cost_per_token", 0.0) * 1e6)
+    row = _row(model)
+    if "input_cost_per_token" in row:
+        return Price(row["input_cost_per_token"] * 1e6, row.get("output_cost_per_token", 0.0) * 1e6)
     _log.warning("no price is known for %s: its calls count as free (dspex.configure(prices=...))", model)
     return Price(0.0, 0.0)
+
+
+def _row(model: str) -> dict[str, Any]:
+    """Return the table's row of a model, with its provider's name before it or without; {} if there is none."""
+    rows = (_table().get(name) for name in (model, model.partition("/")[2]))
+    found = [row for row in rows if row is not None]
+    return next((row for row in found if "input_cost_per_token" in row), found[0] if found else {})
 
 
 @functools.cache

@@ -1,53 +1,31 @@
-"""Programs: make them, bind a configuration to them, and run them."""
+"""Programs: make them, look at them from outside, and run them."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import importlib
 import inspect
 import json
 import math
 import traceback
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from dspex.bridge.compiled.accelerate import accelerated
+from dspex.bridge.failures import translate
 from dspex.bridge.observe import metered
-from dspex.errors import DefinitionError, ProviderError, UnknownNameError
+from dspex.bridge.parts import SWAPPABLE
+from dspex.errors import DefinitionError, DspexError, ProviderError, UnknownNameError
 from dspex.records import Outcome, Usage
+from dspex.redact import redact, redacted_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-LM_SETTINGS = ("max_tokens", "temperature", "top_p")
-"""Variables that set a sampling parameter of every predictor's model."""
-
-BINDABLE = ("demos", "instructions", "max_tokens", "model", "module", "temperature", "top_p")
-"""Variables that every DSPy program understands."""
-
 MODEL_FAILURES: tuple[type[Exception], ...] = (dspy.LMError, AdapterParseError, ProviderError)
 """What goes wrong on the model's side: no answer, or one that cannot be read."""
-
-_SWAPPABLE = (dspy.Predict, dspy.ChainOfThought)
-
-
-@dataclass(frozen=True)
-class Binding:
-    """Which way a program is to run: resolved values, no labels. None leaves a part as it is.
-
-    `attributes` are set on the program itself, for variables of its own.
-    """
-
-    model: dspy.BaseLM | None = None
-    module: Callable[..., dspy.Module] | None = None
-    settings: Mapping[str, Any] | None = None
-    instructions: str | None = None
-    demos: Sequence[dspy.Example] | None = None
-    attributes: Mapping[str, Any] | None = None
 
 
 def module_class(value: str | Callable[..., dspy.Module]) -> Callable[..., dspy.Module]:
@@ -92,6 +70,24 @@ def is_program(value: object) -> bool:
     return isinstance(value, dspy.Module)
 
 
+def is_pure(module: Callable[..., Any]) -> bool:
+    """Whether a module's answers depend on nothing but what its models are told: DSPy's own that call no tools."""
+    return module in SWAPPABLE
+
+
+def adapter_in_force() -> Any:
+    """Return the adapter that DSPy's settings name; None is its default."""
+    return dspy.settings.adapter
+
+
+def adapter_named(adapter: Any) -> list[Any]:
+    """Name a format by its class and options, and by the DSPy that writes it."""
+    options = (
+        {name: repr(value) for name, value in sorted(vars(adapter or object).items())} if adapter else {}
+    )
+    return [type(adapter).__qualname__, options, dspy.__version__]
+
+
 def make(signature: type[dspy.Signature], module: str | Callable[..., dspy.Module]) -> dspy.Module:
     """Make the program that solves `signature` through one module."""
     return module_class(module)(signature)
@@ -99,7 +95,7 @@ def make(signature: type[dspy.Signature], module: str | Callable[..., dspy.Modul
 
 def input_names(program: dspy.Module) -> list[str]:
     """Return the names a program is called with: its signature's inputs, or its `forward`'s parameters."""
-    if isinstance(program, _SWAPPABLE):
+    if isinstance(program, SWAPPABLE):
         return list(_predictors(program)[0].signature.input_fields)
     # Looked up on the class: DSPy warns about everybody who touches `program.forward`.
     parameters = list(inspect.signature(type(program).forward).parameters.values())[1:]
@@ -117,7 +113,7 @@ def signature_of(program: dspy.Module) -> type[dspy.Signature]:
             f"{type(program).__name__} holds no predictor, so there is nothing to run or to vary"
         )
     last = predictors[-1].signature
-    if isinstance(program, _SWAPPABLE):
+    if isinstance(program, SWAPPABLE):
         outside: type[dspy.Signature] = (
             last.delete("reasoning") if isinstance(program, dspy.ChainOfThought) else last
         )
@@ -130,24 +126,6 @@ def signature_of(program: dspy.Module) -> type[dspy.Signature]:
     fields |= {name: (info.annotation, dspy.OutputField()) for name, info in last.output_fields.items()}
     made: type[dspy.Signature] = dspy.make_signature(fields, last.instructions, type(program).__name__)
     return made
-
-
-def bindable(program: dspy.Module) -> list[str]:
-    """Return the variables that change how this program runs: DSPy's own and its numeric or text attributes."""
-    own = (
-        []
-        if isinstance(program, _SWAPPABLE)
-        else [
-            name
-            for name, value in vars(program).items()
-            if not name.startswith("_")
-            and isinstance(value, (bool, int, float, str))
-            and name not in BINDABLE
-        ]
-    )
-    swappable = any(isinstance(each, _SWAPPABLE) for _, each in _parts(program))
-    common = [name for name in BINDABLE if name != "module" or swappable]
-    return [*common, *own]
 
 
 def models_of(program: dspy.Module) -> list[str]:
@@ -165,29 +143,6 @@ def text_key(program: dspy.Module) -> str:
             json.dumps({key: state[key] for key in ("demos", "signature")}, sort_keys=True, default=str),
         ]
     return hashlib.blake2b("\n".join(said).encode(), digest_size=8).hexdigest()
-
-
-def apply(program: dspy.Module, binding: Binding, default_lm: dspy.BaseLM) -> dspy.Module:
-    """Return a copy of a program that runs the given way; the program itself is left alone.
-
-    Sampling parameters need a model to sit on: a predictor without one of its own gets `default_lm`.
-    """
-    bound = program.deepcopy()
-    if binding.module is not None:
-        bound = _with_module(bound, binding.module)
-    for predictor in _predictors(bound):
-        if binding.demos is not None:
-            predictor.demos = list(binding.demos)
-        if binding.instructions is not None:
-            predictor.signature = predictor.signature.with_instructions(binding.instructions)
-        if binding.model is not None:
-            predictor.lm = binding.model
-        if binding.settings:
-            lm = predictor.lm if predictor.lm is not None else default_lm
-            predictor.lm = lm.copy(**binding.settings)
-    for name, value in (binding.attributes or {}).items():
-        setattr(bound, name, value)
-    return bound
 
 
 def run(
@@ -213,9 +168,14 @@ def run(
     with metered(stop) as meter, accelerated(), dspy.context(lm=lm):
         try:
             prediction = program(**inputs)
-        except failures as error:
-            trace = "".join(traceback.format_exception(error))
-            return None, Outcome(None, meter.usage, _described(error), trace)
+        except Exception as error:
+            ours = translate(error, provider=str(lm.model))
+            if not isinstance(error, failures) and not isinstance(ours, ProviderError):
+                raise
+            told = error if ours is None else ours
+            trace = redacted_traceback(error)
+            failure = ours if isinstance(ours, ProviderError) else None
+            return None, Outcome(None, meter.usage, redact(_described(told)), trace, failure=failure)
         return prediction, Outcome(_fields(prediction), meter.usage)
 
 
@@ -223,11 +183,16 @@ def score(
     metric: Callable[..., Any], example: dspy.Example, prediction: dspy.Prediction
 ) -> tuple[float, str | None]:
     """Score a prediction; a metric that raises, or returns no number, scores 0 and leaves a traceback."""
-    try:
-        value = metric(example, prediction)
-        return as_number(value, metric), None
-    except Exception:  # noqa: BLE001  # the user's own code: any failure of it is a data point
-        return 0.0, traceback.format_exc()
+    found = _judged(metric, example, prediction)
+    return found.score, found.error
+
+
+class Judgement(NamedTuple):
+    """What a metric found."""
+
+    score: float
+    error: str | None
+    feedback: str | None
 
 
 def judged(
@@ -237,15 +202,23 @@ def judged(
     lm: dspy.BaseLM,
     *,
     stop: Callable[[], bool] | None = None,
-) -> tuple[float, str | None, Usage]:
+) -> tuple[Judgement, Usage]:
     """Score a prediction as `score` does, and say what a metric that asks a model has used.
 
     Such a metric asks `lm` unless it has a model of its own.
     """
     with metered(stop) as meter, dspy.context(lm=lm):
-        value, error = score(metric, example, prediction)
+        found = _judged(metric, example, prediction)
     usage = meter.usage
-    return value, error, usage if usage.calls else Usage()
+    return found, usage if usage.calls else Usage()
+
+
+def _judged(metric: Callable[..., Any], example: dspy.Example, prediction: dspy.Prediction) -> Judgement:
+    try:
+        value = metric(example, prediction)
+        return Judgement(as_number(value, metric), None, getattr(value, "feedback", None))
+    except Exception:  # noqa: BLE001  # the user's own code: any failure of it is a data point
+        return Judgement(0.0, traceback.format_exc(), None)
 
 
 def ideal_prediction(example: dspy.Example, outputs: Sequence[str]) -> dspy.Prediction:
@@ -316,33 +289,6 @@ def _outer_signature(program: dspy.Module) -> type[dspy.Signature]:
     return found
 
 
-def _parts(program: dspy.Module) -> list[tuple[str, Any]]:
-    """Return the program itself as '' and its direct modules by name."""
-    own = [(name, value) for name, value in vars(program).items() if isinstance(value, dspy.Module)]
-    # A ChainOfThought holds a Predict of its own that must not be swapped inside it.
-    return [("", program)] if isinstance(program, _SWAPPABLE) else own
-
-
-def _with_module(program: dspy.Module, module: Callable[..., dspy.Module]) -> dspy.Module:
-    """Swap every Predict and ChainOfThought for `module`, keeping signature, demos and model."""
-    for name, part in _parts(program):
-        if not isinstance(part, _SWAPPABLE):
-            continue
-        old = _predictors(part)[0]
-        signature = (
-            old.signature.delete("reasoning") if isinstance(part, dspy.ChainOfThought) else old.signature
-        )
-        new = module(signature)
-        for predictor in _predictors(new):
-            predictor.demos = copy.copy(old.demos)
-            predictor.lm = old.lm
-            predictor.config = dict(old.config)
-        if name == "":
-            return new
-        setattr(program, name, new)
-    return program
-
-
 def _fields(prediction: Any) -> dict[str, Any]:
     if not isinstance(prediction, dspy.Prediction):
         return {"output": prediction}
@@ -351,5 +297,6 @@ def _fields(prediction: Any) -> dict[str, Any]:
 
 def _described(error: Exception) -> str:
     """Give an error in one paragraph: what it was, and the first lines of what it said."""
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    said = error.message if isinstance(error, DspexError) else str(error)
+    lines = [line for line in said.strip().splitlines() if line.strip()]
     return f"{type(error).__name__}: {' '.join(line.strip() for line in lines[:3])}"[:500]

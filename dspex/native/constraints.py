@@ -1,10 +1,12 @@
 """What may be asked of a value beyond its type: bounds, lengths, patterns.
 
-In a spec a constraint stands after the whole type; several stand one after the other::
+In a spec a constraint stands after the whole type, also within the brackets of a collection; several stand
+one after the other::
 
     age: int >= 0 <= 120                   bounds: >=  >  <=  <
     score: float in [0, 1]                 the same as >= 0 <= 1
     name: str len 1..80                    length: also len 5, len 1.., len ..80; lists and dicts too
+    marks: list[int >= 0] len 1..          a constraint on each item, and one on the list
     code: str matching "[A-Z]{3}"          a regular expression that the whole text must match
 """
 

@@ -6,6 +6,7 @@
     fields      = field, field, ...
     field       = name [":" type constraint ...] ["=" default] ["description"]
     type        = str  int  list[str]  dict[str, int]  Literal["a", "b"]  int | None  int?
+                  list[int >= 0]  dict[str len 1..9, float in [0, 1]]
                   probability  embedding(1536)  tensor(3, *, int)  Invoice  billing.Invoice
     constraint  = >= 0  |  in [0, 1]  |  len 1..80  |  matching "[A-Z]{3}"
     default     = "none"  |  3  |  -0.5  |  True  |  None  |  ["a"]  |  {"a": 1}
@@ -102,17 +103,21 @@ def _field_text(field: Field, descriptions: bool) -> str:
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@functools.lru_cache(maxsize=1024)
+def _text_field(name: str, role: Role) -> Field:
+    return Field(name, role)
+
+
 def _plain(spec: str) -> Spec | None:
     """Read a spec that holds nothing but good names; anything else is left to the whole grammar."""
     match = _PLAIN.fullmatch(spec)
     if match is None:
         return None
-    ins = [name.strip() for name in match[1].split(",")]
-    outs = [name.strip() for name in match[2].split(",")]
-    names = {*ins, *outs}
-    if len(names) < len(ins) + len(outs) or not names.isdisjoint(RESERVED) or "model_" in spec:
+    ins, outs = list(map(str.strip, match[1].split(","))), list(map(str.strip, match[2].split(",")))
+    names = ins + outs
+    if len(set(names)) < len(names) or not RESERVED.isdisjoint(names) or "model_" in spec:
         return None
-    fields = (*[Field(name, "input") for name in ins], *[Field(name, "output") for name in outs])
+    fields = (*[_text_field(name, "input") for name in ins], *[_text_field(name, "output") for name in outs])
     return Spec(
         fields,
         f"Given the fields `{'`, `'.join(ins)}`, produce the fields `{'`, `'.join(outs)}`.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
 import annotated_types
 
 from dspex.errors import did_you_mean
+from dspex.native import constraints
 from dspex.native.shapes import Shape
 from dspex.native.tokens import Reader, Token
 
@@ -83,11 +84,15 @@ class TypeReader(Reader):
         return found
 
     def _generic(self, token: Token, origin: Any) -> Any:
-        arguments = self._arguments(self.read)
+        arguments = self._arguments(self._item)
         wanted = _GENERIC[token.text]
         if wanted is not None and len(arguments) != wanted:
             raise self.wrong(token, f"{token.text}[...] takes {wanted} type(s), got {len(arguments)}")
         return origin[tuple(arguments) if len(arguments) > 1 else arguments[0]]
+
+    def _item(self) -> Any:
+        """Read what stands within the brackets of a collection: a type, which may have constraints."""
+        return constraints.constrained(self, self.read())
 
     def _special(self, token: Token) -> Any:
         self.take("[")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dspex.notebook import html
+from dspex.notebook.plots import programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,8 @@ def register(shell: Any) -> None:
     formatters = shell.display_formatter.formatters
     by_name: dict[tuple[str, str], Callable[[Any], str]] = {
         ("dspex.native.signature", "Signature"): signature_html,
+        ("dspex.optimizers.views", "Heatmap"): programs.heatmap_html,
+        ("dspex.optimizers.views", "Lineage"): programs.lineage_html,
         ("dspex.orchestrator.insights", "Route"): route_html,
         ("dspex.orchestrator.result", "Result"): result_html,
         ("dspex.records", "Decision"): decision_html,
@@ -71,21 +74,21 @@ def signature_html(signature: Signature) -> str:
 
 
 def space_html(space: Space) -> str:
-    """Draw a space as a table of its variables."""
-    from dspex.variables.base import Choice, Float, Int
+    """Draw a space as a table of its variables and constraints."""
+    from dspex.variables import views
 
-    rows = []
-    for name, variable in space.items():
-        if isinstance(variable, Choice):
-            values = " | ".join(str(label) for label in variable.options)
-        elif isinstance(variable, (Float, Int)):
-            values = f"{variable.low} .. {variable.high}{', log' if variable.log else ''}"
-        else:
-            values = "true | false"
-        default = variable.default
-        shown = f"{default:.3g}" if isinstance(default, float) else str(default)
-        rows.append((html.strong(name), type(variable).__name__.lower(), html.code(values), shown))
-    return html.card(html.table(("variable", "kind", "values", "default"), rows))
+    rows = [
+        (
+            html.strong(row.name),
+            row.kind,
+            html.code(row.values),
+            row.default,
+            html.code(row.when) if row.when else "",
+            row.notes,
+        )
+        for row in views.table(space)
+    ]
+    return html.card(html.table(("variable", "kind", "values", "default", "when", ""), rows))
 
 
 def result_html(result: Result) -> str:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from IPython import get_ipython
 from IPython.display import display
 
-from dspex.events import Event, ExampleScored, StudyAwaited, TrialStarted
+from dspex.events import Event, ExampleScored, StudyAwaited, TrialFinished, TrialStarted
 from dspex.notebook.plots import run as run_plot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from dspex.notebook.widgets.run_view import RunView
     from dspex.optimizers.study import Study
@@ -77,9 +77,9 @@ class Shown:
         self._stop_listening: Callable[[], None] | None = None
         self._lock = threading.Lock()
         self._data, self._data_at = self._read(), clock()
-        self._running: tuple[int, int, int] | None = None  # number, examples done, of how many
+        self._running: dict[int, _Running] = {}
         self._running_since = clock()
-        self._sent = 0
+        self._sent: list[Any] = []
         self._sent_status: Mapping[str, Any] | None = None
         self._sent_html_at = clock()
 
@@ -117,13 +117,13 @@ class Shown:
         """Say everything that a page needs to draw the study as it is now."""
         from dspex.notebook.widgets import run_view
 
-        data, running = self._fresh(), self._running
+        data, running = self._fresh(), list(self._running.values())
         if data.state != "running":
             return run_view.snapshot(data)
         elapsed_s = data.elapsed_s
-        if running is None or running[0] >= len(data.points):
+        if not all(each.is_finished for each in running) or not running:
             elapsed_s += max(0.0, self._clock() - self._running_since)
-        return run_view.snapshot(data, running=running, elapsed_s=elapsed_s)
+        return run_view.snapshot(data, running=_together(running), elapsed_s=elapsed_s)
 
     def tick(self) -> bool:
         """Send what is new; False once the study has ended and its final picture is in place."""
@@ -142,10 +142,15 @@ class Shown:
         from dspex.notebook.widgets import run_view
 
         full = self.snapshot()
-        if len(full["points"]) == self._sent and full["status"] == self._sent_status:
+        points, known = full["points"], self._sent
+        # Trials that were sent before may have grown: what is sent begins with the first of them.
+        start = next(
+            (k for k, pair in enumerate(zip(points, known, strict=False)) if pair[0] != pair[1]), len(known)
+        )
+        if start == len(points) and full["status"] == self._sent_status:
             return
-        self.view.send(run_view.delta(full, start=self._sent))
-        self._sent, self._sent_status = len(full["points"]), full["status"]
+        self.view.send(run_view.delta(full, start=start))
+        self._sent, self._sent_status = points, full["status"]
 
     def _refresh_picture(self) -> None:
         """Keep a display without a widget roughly up to date."""
@@ -165,10 +170,14 @@ class Shown:
     def _on_event(self, event: Event) -> None:
         """Note what happened; runs on the study's threads."""
         match event:
-            case TrialStarted(study=self._study.name, number=number, n_examples=n_examples):
-                self._running, self._running_since = (number, 0, n_examples), self._clock()
-            case ExampleScored(study=self._study.name, number=number) if self._running is not None:
-                self._running = (number, self._running[1] + 1, self._running[2])
+            case TrialStarted(study=self._study.name) as began:
+                if all(each.is_finished for each in self._running.values()):
+                    self._running, self._running_since = {}, self._clock()
+                self._running = {**self._running, began.number: _Running(began)}
+            case ExampleScored(study=self._study.name, number=number) if number in self._running:
+                self._running[number].n_done += 1
+            case TrialFinished(study=self._study.name, trial=trial) if trial.number in self._running:
+                self._running[trial.number].is_finished = True
             case StudyAwaited(study=self._study.name):
                 # Sent once more from the cell that waited: nbclient, which saves notebooks, keeps only
                 # what belongs to the cell that is running.
@@ -189,13 +198,35 @@ class Shown:
     def _fresh(self) -> run_plot.RunData:
         """Return the data, read again if a trial ended or the totals are old."""
         is_old = self._clock() - self._data_at >= _TOTALS_PERIOD_S
-        is_stale = len(self._data.points) != len(self._study.finished_trials)
+        is_stale = self._read_trials != self._study.finished_trials
         if is_old or is_stale or self._data.state != self._study.state:
             self._data, self._data_at = self._read(), self._clock()
         return self._data
 
     def _read(self) -> run_plot.RunData:
+        self._read_trials = self._study.finished_trials
         return run_plot.run_data(self._study)
+
+
+class _Running:
+    """A trial that is being scored."""
+
+    def __init__(self, began: TrialStarted) -> None:
+        self.began = began
+        self.n_done = 0
+        self.is_finished = False
+
+
+def _together(running: Sequence[_Running]) -> tuple[int, int, int, bool] | None:
+    """Return the newest number, how many examples are done, of how many, and whether these are finalists."""
+    if not running:
+        return None
+    return (
+        max(each.began.number for each in running),
+        sum(each.n_done for each in running),
+        sum(each.began.n_examples for each in running),
+        any(each.began.phase == "final" for each in running),
+    )
 
 
 class Publisher:

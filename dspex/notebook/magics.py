@@ -59,27 +59,33 @@ class DspexMagics(Magics):
             print(_USAGE)  # noqa: T201  # help is for reading
             return None
         name = words[0]
-        if name not in _COMMANDS:
-            raise UnknownNameError.among("command", name, _COMMANDS)
+        if name not in COMMANDS:
+            raise UnknownNameError.among("command", name, COMMANDS)
         if "-h" in words[1:] or "--help" in words[1:]:
             print(_PARSERS[name].format_help())  # noqa: T201  # as above
             return None
         given = _PARSERS[name].parse_args(words[1:])
         shell: Any = self.shell
-        value, bound = _COMMANDS[name](given, cell, {**shell.user_ns, **(local_ns or {})})
+        value, bound = COMMANDS[name](given, cell, {**shell.user_ns, **(local_ns or {})})
         if bound is not None:
             shell.push({bound: value})
         return value
 
 
 def load(shell: Any) -> None:
-    """Add the magics to a shell."""
+    """Add the magics and their completion to a shell."""
+    from dspex.notebook import complete
+
     shell.register_magics(DspexMagics)
     display.register(shell)
+    complete.load(shell)
 
 
 def unload(shell: Any) -> None:
     """Take the magics away."""
+    from dspex.notebook import complete
+
+    complete.unload(shell)
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("dspex", None)
 
@@ -128,7 +134,7 @@ def _optimize(given: argparse.Namespace, cell: str | None, names: Names) -> tupl
     metric = metrics.NAMED.get(given.metric)
     study = session.optimize(
         _named(given.task, names, "signature or program"),
-        space=_named(given.space, names, "space"),
+        space=None if given.space is None else _named(given.space, names, "space"),
         trainset=_named(given.train, names, "data set"),
         valset=None if given.val is None else _named(given.val, names, "data set"),
         metric=metric if metric is not None else _named(given.metric, names, "metric", also=metrics.NAMED),
@@ -152,7 +158,7 @@ def _history(given: argparse.Namespace, cell: str | None, _names: Names) -> tupl
     return session.history(given.n), None
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace, str | None, Names], tuple[Any, str | None]]] = {
+COMMANDS: dict[str, Callable[[argparse.Namespace, str | None, Names], tuple[Any, str | None]]] = {
     "history": _history,
     "lm": _lm,
     "optimize": _optimize,
@@ -164,7 +170,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, str | None, Names], tuple[Any
 
 
 def _parsers() -> dict[str, Parser]:
-    parsers = {name: Parser(prog=f"%dspex {name}") for name in _COMMANDS}
+    parsers = {name: Parser(prog=f"%dspex {name}") for name in COMMANDS}
     lm = parsers["lm"]
     lm.add_argument("models", nargs="*", help="DSPy model strings, or names of dspy.LM variables")
     lm.add_argument("--objective", help="balanced, quality, latency or cost")
@@ -176,7 +182,7 @@ def _parsers() -> dict[str, Parser]:
     parsers["space"].add_argument("name", help="the space's name")
     optimize = parsers["optimize"]
     optimize.add_argument("task", help="a signature's or a program's variable")
-    optimize.add_argument("--space", required=True, help="a space's variable")
+    optimize.add_argument("--space", help="a space's variable; DSPy's optimizers need none")
     optimize.add_argument("--train", required=True, help="the trainset's variable")
     optimize.add_argument("--val", help="the valset's variable")
     add_search_options(optimize)
@@ -188,6 +194,11 @@ def _parsers() -> dict[str, Parser]:
 
 
 _PARSERS = _parsers()
+
+
+def options_of(command: str) -> list[str]:
+    """Return a command's options, as they are written."""
+    return [name for name in _PARSERS[command].option_names if name != "-h"]
 
 
 def _words(line: str) -> list[str]:

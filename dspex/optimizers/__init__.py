@@ -2,29 +2,63 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dspex.errors import UnknownNameError
-from dspex.optimizers.beacon import Beacon
+from dspex.optimizers.beacon import Goal, Recommendation, Row, Work
+from dspex.optimizers.beacon.blackbox import Found, Smooth, maximize, minimize
+from dspex.optimizers.options import SEARCHES, Beacon, search_named
 from dspex.optimizers.random_search import RandomSearch
+from dspex.optimizers.teleprompters import (
+    COPRO,
+    GEPA,
+    BetterTogether,
+    BootstrapFewShot,
+    BootstrapFewShotWithOptuna,
+    BootstrapFewShotWithRandomSearch,
+    InferRules,
+    KNNFewShot,
+    LabeledFewShot,
+    MIPROv2,
+    Simba,
+)
+from dspex.optimizers.tpe import Tpe
 
 if TYPE_CHECKING:
-    from dspex.optimizers.search import Search
-    from dspex.variables.space import Space
+    from dspex.optimizers.continuous import Continuous
 
-__all__ = ["Beacon", "RandomSearch", "search_named"]
+__all__ = [
+    "COPRO",
+    "GEPA",
+    "SEARCHES",
+    "Beacon",
+    "BetterTogether",
+    "BootstrapFewShot",
+    "BootstrapFewShotWithOptuna",
+    "BootstrapFewShotWithRandomSearch",
+    "Continuous",
+    "Found",
+    "Goal",
+    "InferRules",
+    "KNNFewShot",
+    "LabeledFewShot",
+    "MIPROv2",
+    "RandomSearch",
+    "Recommendation",
+    "Row",
+    "Simba",
+    "Smooth",
+    "Tpe",
+    "Work",
+    "maximize",
+    "minimize",
+    "search_named",
+]
 
-_SEARCHES: dict[str, type[Beacon | RandomSearch]] = {"beacon": Beacon, "random": RandomSearch}
 
+def __getattr__(name: str) -> Any:
+    if name != "Continuous":
+        raise AttributeError(f"module 'dspex.optimizers' has no attribute {name!r}")
+    # What runs studies imports the searches of this room.
+    from dspex.optimizers.continuous import Continuous
 
-def search_named(name: str, space: Space, seed: int) -> Search:
-    """Start a search by its name.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such optimizer.
-    """
-    if name not in _SEARCHES:
-        raise UnknownNameError.among("optimizer", name, _SEARCHES)
-    return _SEARCHES[name](space, seed=seed)
+    return Continuous

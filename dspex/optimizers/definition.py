@@ -3,66 +3,107 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from dspex.bridge import binding
 from dspex.bridge import examples as examples_bridge
 from dspex.bridge import program as program_bridge
-from dspex.errors import DataError, VariableError
+from dspex.bridge.identity import key_of_function
+from dspex.errors import DataError, UnknownNameError
 from dspex.native.signature import Signature
-from dspex.optimizers import search_named
+from dspex.optimizers.beacon.goal import Goal
+from dspex.optimizers.holdout import set_aside
+from dspex.optimizers.options import SEARCHES, Beacon, search_named
+from dspex.optimizers.teleprompters import TELEPROMPTERS, Teleprompter, teleprompter_named
+from dspex.variables import using
+from dspex.variables.demos import DemoSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import dspy
 
-    from dspex.records import Configuration, Usage
+    from dspex.bridge.teleprompters import Recipe
+    from dspex.optimizers.holdout import Holdout
+    from dspex.records import Configuration, Usage, Value
+    from dspex.variables.formulas import Composite
+    from dspex.variables.protocol import Variable
     from dspex.variables.space import Space
 
     Examples = Iterable[dspy.Example | dict[str, Any]]
+
+NO_CONFIGURATION = "-"
+"""The configuration key where there is no space."""
 
 _DEMO_SHARE = 0.2
 """Share of the trainset that is kept for demos when there is no valset."""
 
 
+_SEARCH_TRIALS = 40
+"""Trials of a search whose budget does not say."""
+
+
 @dataclass(frozen=True)
 class Budget:
-    """When a search stops: after so many trials, seconds, US dollars, or calls to models, whichever is first.
+    """When a study stops, whichever limit is reached first.
 
-    Scoring the finalists on every example is part of the money and the calls, and is set aside beforehand.
+    Scoring the finalists on every example is part of the money, the calls and the tokens, and is set aside
+    beforehand.
+
+    Parameters
+    ----------
+    trials
+        Configurations, or programs that an optimizer of DSPy tries. None: 40 for a search, and as many as
+        it makes for an optimizer of DSPy. A search scores at most 48 examples for each, finalists aside;
+        BEACON spends them where they tell most, and stops before when nothing is likely to be better.
+    seconds, usd, calls, tokens
+        Of the whole study: time, US dollars, calls to models, and tokens in and out.
+    patience
+        Trials without a better one.
     """
 
-    trials: int = 40
+    trials: int | None = None
     seconds: float | None = None
     usd: float | None = None
     calls: int | None = None
+    tokens: int | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("trials", "seconds", "usd", "calls"):
-            limit = getattr(self, name)
+        for field in fields(self):
+            limit = getattr(self, field.name)
             if limit is not None and (
-                isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit <= 0
+                isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0
             ):
                 raise DataError(
-                    f"a budget's {name} must be a number > 0, got {limit!r}", hint="Budget(trials=40)"
+                    f"a budget's {field.name} must be a number > 0, got {limit!r}", hint="Budget(trials=40)"
                 )
 
     def exceeded_by(self, usage: Usage, ahead: Usage) -> bool:
-        """Whether the money or the calls do not suffice for what is ahead."""
-        too_dear = self.usd is not None and usage.cost_usd + ahead.cost_usd > self.usd
-        return too_dear or (self.calls is not None and usage.calls + ahead.calls > self.calls)
+        """Whether money, calls or tokens do not suffice for what is ahead."""
+        return self._exceeded(usage, ahead) is not None
 
-    def spent_by(self, trials: int, seconds: float, usage: Usage, ahead: Usage) -> str | None:
+    def spent_by(
+        self, trials: int, seconds: float, usage: Usage, ahead: Usage, *, without_gain: int = 0
+    ) -> str | None:
         """Say which limit the next trial would break, or None. `ahead` is what must still be paid for."""
-        if trials >= self.trials:
+        if self.trials is not None and trials >= self.trials:
             return f"{self.trials} trials done"
         if self.seconds is not None and seconds >= self.seconds:
             return f"{self.seconds:g} s are over"
-        if self.usd is not None and usage.cost_usd + ahead.cost_usd > self.usd:
+        if self.patience is not None and without_gain >= self.patience:
+            return f"no gain in {self.patience} trials"
+        return self._exceeded(usage, ahead)
+
+    def _exceeded(self, usage: Usage, ahead: Usage) -> str | None:
+        whole = usage + ahead
+        if self.usd is not None and whole.cost_usd > self.usd:
             return f"${self.usd:g} are spent or set aside"
-        if self.calls is not None and usage.calls + ahead.calls > self.calls:
+        if self.calls is not None and whole.calls > self.calls:
             return f"{self.calls} calls are made or set aside"
+        if self.tokens is not None and whole.tokens_in + whole.tokens_out > self.tokens:
+            return f"{self.tokens} tokens are used or set aside"
         return None
 
 
@@ -72,43 +113,92 @@ class Definition:
 
     Attributes
     ----------
+    space
+        What varies; None where an optimizer of DSPy varies prompts alone.
     bind
         Makes the program that runs a configuration.
+    student
+        The program as it was given, or as the space's default has it.
+    train, val
+        What an optimizer of DSPy learns from and scores with.
     scored
         The examples that score a configuration.
+    metric_key
+        What the metric computes.
+    optimizer
+        Its name.
+    beacon
+        BEACON's options; None for any other optimizer.
+    recipe
+        Which of DSPy's optimizers it is; None for a search.
+    timeout_s
+        How long one example may take.
+    reflection_lm
+        The model for thinking about failures, where none is named.
+    holdout
+        Examples that no search sees.
+    tags
+        What the user calls it beside its name.
     identity
         What makes two studies the same, as JSON: kept, so that a resumed study can be compared.
     """
 
     name: str
-    space: Space
+    space: Space | None
     program: str
     bind: Callable[[Configuration], dspy.Module]
+    student: dspy.Module
     default_lm: dspy.BaseLM
+    train: Sequence[dspy.Example]
+    val: Sequence[dspy.Example] | None
     scored: Sequence[dspy.Example]
     metric: Callable[..., Any]
+    metric_key: str
     optimizer: str
+    beacon: Beacon | None
+    recipe: Recipe | None
     budget: Budget
+    timeout_s: float | None
     seed: int
     identity: Mapping[str, Any]
     models: Sequence[str]
     """Every model that it may ask, by name."""
+    find_lm: Callable[[Any], dspy.BaseLM]
+    reflection_lm: dspy.BaseLM
+    holdout: Sequence[dspy.Example] = ()
+    tags: tuple[str, ...] = ()
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """What a trial's configuration consists of."""
+        if self.recipe is not None:
+            return "instructions", "demos"
+        return () if self.space is None else tuple(self.space)
+
+    @property
+    def default_key(self) -> str:
+        """The key of the configuration that the program starts with."""
+        return NO_CONFIGURATION if self.space is None else self.space.key_of(self.space.default())
 
 
 def define(
     program: dspy.Module,
     *,
     title: str,
-    space: Space,
+    space: Space | None,
     trainset: Examples,
     valset: Examples | None,
     metric: Callable[..., Any],
-    optimizer: str,
+    optimizer: str | Beacon | Teleprompter,
     budget: Budget | None,
     name: str,
     seed: int,
     lm: Callable[[Any], dspy.BaseLM],
     default_lm: dspy.BaseLM,
+    reflection_lm: dspy.BaseLM | None = None,
+    timeout_s: float | None = None,
+    holdout: Holdout | None = None,
+    tags: Iterable[str] = (),
 ) -> Definition:
     """Check everything a study needs and put it together.
 
@@ -120,67 +210,211 @@ def define(
         Finds a model by its name.
     default_lm
         The model of predictors that are tied to none.
+    reflection_lm
+        The model for thinking about failures; None is `default_lm`.
+    timeout_s
+        How long one example may take.
+    holdout
+        A share of what is scored, or examples of its own, that no search sees.
+    tags
+        Words beside the name.
 
     Raises
     ------
     DefinitionError
-        If something is wrong with the examples, the space, the metric or the optimizer's name.
+        If something is wrong with the examples, the space, the metric or the optimizer.
     """
     names = program_bridge.input_names(program)
     train = examples_bridge.checked(trainset, what="trainset", inputs=names)
     val = None if valset is None else examples_bridge.checked(valset, what="valset", inputs=names)
-    _check_space(space, program, lm)
-    demos, scored = _split(train, val, wants_demos="demos" in space, seed=seed)
-    _check_metric(
-        metric, scored, Signature.from_dspy(program_bridge.signature_of(program)).outputs, default_lm
-    )
-    search_named(optimizer, space, seed)
+    train, val, held = set_aside(train, val, holdout, inputs=names, seed=seed)
+    job, beacon = _teleprompter(optimizer), _beacon(optimizer)
+    if space is not None:
+        space = space.prepared(program, train)
+        _check_space(space, program, lm)
+    if timeout_s is not None and not timeout_s > 0:
+        raise DataError(f"timeout_s must be > 0, got {timeout_s!r}", hint="timeout_s=30")
+    if job is None:
+        demos, scored = _split(train, val, wants_demos=space is not None and _draws_demos(space), seed=seed)
+    else:
+        demos, scored = train, train if val is None else val
+    outputs = Signature.from_dspy(program_bridge.signature_of(program)).outputs
+    _check_metric(metric, scored, outputs, default_lm)
+    if job is None:
+        _check_search(name_of(optimizer), space, seed)
+
+    def bind(configuration: Configuration) -> dspy.Module:
+        if space is None:
+            return program.deepcopy()
+        values = using.values_of(space, configuration, lm)
+        return using.bound(space, program, values, default_lm=default_lm, examples=demos)
+
+    student = program.deepcopy() if space is None else bind(space.default())
+    if job is not None:
+        _check_student(job, student, default_lm)
+    metric_key = key_of_function(metric)
     return Definition(
         name=name,
         space=space,
         program=title,
-        bind=lambda configuration: program_bridge.apply(
-            program, _binding(space, configuration, demos, lm), default_lm
-        ),
+        bind=bind,
+        student=student,
         default_lm=default_lm,
+        train=train,
+        val=val,
         scored=scored,
         metric=metric,
-        optimizer=optimizer,
-        budget=budget or Budget(),
+        metric_key=metric_key,
+        optimizer=name_of(optimizer),
+        beacon=beacon,
+        recipe=None if job is None else job.recipe,
+        budget=_complete(budget or Budget(), job),
+        timeout_s=timeout_s,
         seed=seed,
-        models=_models(space, program, lm, default_lm),
+        models=[default_lm.model] if space is None else _models(space, program, lm, default_lm),
+        find_lm=lm,
+        reflection_lm=default_lm if reflection_lm is None else reflection_lm,
+        holdout=held,
+        tags=_checked_tags(tags),
         identity={
             "program": program_bridge.text_key(program),
-            "space": space.key,
+            "space": None if space is None else space.key,
             "examples": examples_bridge.key_of_all(scored),
             "demos": examples_bridge.key_of_all(demos),
             "metric": _name_of(metric),
-            "optimizer": optimizer,
+            "optimizer": name_of(optimizer),
+            **({} if job is None else {"options": described(job.options)}),
+            **({} if beacon is None or not beacon.options else {"options": described(beacon.options)}),
             "model": default_lm.model,
             "seed": seed,
+            **({"holdout": examples_bridge.key_of_all(held)} if held else {}),
         },
     )
 
 
-def _check_space(space: Space, program: dspy.Module, lm: Callable[[Any], dspy.BaseLM]) -> None:
-    bindable = program_bridge.bindable(program)
-    unknown = [name for name in space if name not in bindable]
-    if unknown:
-        raise VariableError(
-            f"{type(program).__name__} has none of {', '.join(unknown)}; it can vary {', '.join(sorted(bindable))}",
-            hint="rename the variable, or give the program an attribute of that name",
+def _checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    found = (tags,) if isinstance(tags, str) else tuple(tags)
+    wrong = [tag for tag in found if not isinstance(tag, str) or not tag.strip()]
+    if wrong:
+        raise DataError(f"tags must be words, got {wrong[0]!r}", hint='tags=["paper", "ablation"]')
+    return tuple(dict.fromkeys(tag.strip() for tag in found))
+
+
+def name_of(optimizer: str | Beacon | Teleprompter) -> str:
+    """Return what tables call an optimizer.
+
+    Examples
+    --------
+    >>> name_of("SIMBA"), name_of("beacon")
+    ('simba', 'beacon')
+    """
+    job = _teleprompter(optimizer)
+    if job is None:
+        return str(optimizer) if _beacon(optimizer) is None else "beacon"
+    return next(name for name, each in TELEPROMPTERS.items() if each is type(job))
+
+
+def described(options: Mapping[str, Any]) -> dict[str, str]:
+    """Write an optimizer's options down, so that a resumed study can be compared."""
+    return {name: _option(value) for name, value in sorted(options.items())}
+
+
+def _option(value: Any) -> str:
+    plain = isinstance(value, (str, int, float, bool, list, tuple, Goal, type(None)))
+    return repr(value) if plain else getattr(value, "model", None) or key_of_function(value)
+
+
+def _beacon(optimizer: str | Beacon | Teleprompter) -> Beacon | None:
+    if optimizer == "beacon" or (isinstance(optimizer, type) and issubclass(optimizer, Beacon)):
+        return Beacon()
+    return optimizer if isinstance(optimizer, Beacon) else None
+
+
+def _teleprompter(optimizer: str | Beacon | Teleprompter) -> Teleprompter | None:
+    if isinstance(optimizer, type) and issubclass(optimizer, Teleprompter):
+        made: Teleprompter = optimizer()
+        return made
+    if isinstance(optimizer, Beacon):
+        return None
+    return optimizer if isinstance(optimizer, Teleprompter) else teleprompter_named(str(optimizer))
+
+
+def _check_search(optimizer: str, space: Space | None, seed: int) -> None:
+    if optimizer not in SEARCHES:
+        raise UnknownNameError.among("optimizer", optimizer, [*SEARCHES, *TELEPROMPTERS])
+    if space is None:
+        raise DataError(
+            f"{optimizer} needs a space to search, got none",
+            hint="space=dspex.Space(...); the optimizers of DSPy need none",
         )
-    if "model" in space:
-        for label in space["model"].grid(1):
-            lm(space["model"].resolve(label))
+    if optimizer != "beacon":
+        search_named(optimizer, space, seed)
+
+
+def _check_student(job: Teleprompter, student: dspy.Module, default_lm: dspy.BaseLM) -> None:
+    """Refuse what a DSPy optimizer would stumble over in mid-run."""
+    from dspex.bridge import compile as compile_bridge
+
+    _, _, is_one_model = compile_bridge.lifted(student, default_lm)
+    if not is_one_model and job.kind in {"SIMBA", "BetterTogether"}:
+        compile_bridge.refuse_several_models(student, job.kind)
+
+
+def _complete(budget: Budget, job: Teleprompter | None) -> Budget:
+    return replace(budget, trials=_SEARCH_TRIALS) if job is None and budget.trials is None else budget
+
+
+def _check_space(space: Space, program: dspy.Module, lm: Callable[[Any], dspy.BaseLM]) -> None:
+    """Look every variable up in the program, as it is and with each module that it may be given."""
+    for chosen, variant in _variants(space, program):
+        binding.check(variant, [name for name in _set(space) if _exists(space.definitions[name], chosen)])
+    _models_in(space, lm)
+
+
+def _set(space: Space) -> list[str]:
+    """Return what the program must have: what is searched or frozen. A composite may be there for others alone."""
+    return [name for name in space.definitions if name not in space.composites]
+
+
+def _about(space: Space, what: str) -> list[str]:
+    """Return the variables that set one thing, of the whole program or of a part."""
+    return [name for name in _set(space) if using.what_of(name) == what]
+
+
+def _variants(space: Space, program: dspy.Module) -> Iterator[tuple[dict[str, Value], dspy.Module]]:
+    """Make the program with each option of each module variable, the others at their first one."""
+    modules = _about(space, "module")
+    binding.check(program, modules)
+    default = {name: space.values_of(name)[0] for name in modules}
+    choices = [{**default, name: label} for name in modules for label in space.values_of(name)]
+    for chosen in choices or [{}]:
+        values = {name: space.definitions[name].resolve(label) for name, label in chosen.items()}
+        yield chosen, binding.bind(program, values)
+
+
+def _exists(variable: Variable | Composite, chosen: Mapping[str, Value]) -> bool:
+    return all(chosen[name] in labels for name, labels in variable.when.items() if name in chosen)
+
+
+def _models_in(space: Space, lm: Callable[[Any], dspy.BaseLM]) -> list[str]:
+    return [
+        lm(space.definitions[name].resolve(label)).model
+        for name in _about(space, "model")
+        for label in space.values_of(name)
+    ]
 
 
 def _models(
     space: Space, program: dspy.Module, lm: Callable[[Any], dspy.BaseLM], default_lm: dspy.BaseLM
 ) -> list[str]:
-    if "model" in space:
-        return [lm(space["model"].resolve(label)).model for label in space["model"].grid(1)]
-    return program_bridge.models_of(program) or [default_lm.model]
+    own = [] if "model" in _set(space) else program_bridge.models_of(program) or [default_lm.model]
+    return list(dict.fromkeys([*_models_in(space, lm), *own]))
+
+
+def _draws_demos(space: Space) -> bool:
+    """Whether demos are taken from the study's examples; some variables bring their own."""
+    demos = [space.definitions[name] for name in _about(space, "demos")]
+    return any(not isinstance(each, DemoSet) and getattr(each, "examples", None) is None for each in demos)
 
 
 def _split(
@@ -201,26 +435,6 @@ def _split(
             hint="give more examples, a valset, or take demos out of the space",
         )
     return pool[:n_demos], pool[n_demos:]
-
-
-def _binding(
-    space: Space,
-    configuration: Configuration,
-    demos: Sequence[dspy.Example],
-    lm: Callable[[Any], dspy.BaseLM],
-) -> program_bridge.Binding:
-    """Resolve a configuration's labels and sort them into the parts of a program."""
-    values = {name: space[name].resolve(value) for name, value in configuration.items()}
-    settings = {name: values.pop(name) for name in program_bridge.LM_SETTINGS if name in values}
-    n_demos, model = values.pop("demos", None), values.pop("model", None)
-    return program_bridge.Binding(
-        model=None if model is None else lm(model),
-        module=values.pop("module", None),
-        instructions=values.pop("instructions", None),
-        settings=settings,
-        demos=None if n_demos is None else demos[:n_demos],
-        attributes=values,
-    )
 
 
 def _check_metric(

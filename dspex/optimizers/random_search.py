@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dspex.optimizers.search import unseen
 
 if TYPE_CHECKING:
-    from dspex.records import Configuration, Scalar
+    from dspex.records import Configuration, Value
     from dspex.variables.space import Space
 
 
@@ -25,7 +25,7 @@ class RandomSearch:
         self._rng = random.Random(seed)
         self._seen: set[str] = set()
 
-    def ask(self) -> dict[str, Scalar] | None:
+    def ask(self) -> dict[str, Value] | None:
         """Return the next configuration, the default one first."""
         configuration = unseen(self._space, self._seen, self._rng) if self._seen else self._space.default()
         if configuration is not None:

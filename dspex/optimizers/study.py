@@ -1,47 +1,41 @@
-"""A study: one search over one space, in the background, with everything it did kept."""
+"""A study: one search, or one run of an optimizer of DSPy, in the background, with everything it did kept."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import random
 import threading
 import time
 import traceback
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import CancelledError, ExecutionError
-from dspex.events import (
-    EventBus,
-    ExampleScored,
-    StudyAwaited,
-    StudyFinished,
-    StudyStarted,
-    TrialFinished,
-    TrialStarted,
-)
-from dspex.optimizers import search_named
-from dspex.optimizers.evaluate import Evaluator, Ledger
-from dspex.records import Configuration, Score, Trial, TrialPhase, Usage
+from dspex.events import EventBus, StudyAwaited, StudyFinished, StudyStarted
+from dspex.optimizers import holdout
+from dspex.optimizers.compiling import Compiling
+from dspex.optimizers.experiment import Experiment
+from dspex.optimizers.ledger import Ledger
+from dspex.optimizers.searching import Searching
+from dspex.optimizers.trials import Trials, Workshop
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable
 
     import dspy
     import pandas as pd
 
+    from dspex.optimizers.beacon import Recommendation
     from dspex.optimizers.definition import Definition
     from dspex.pools import Pool
+    from dspex.records import Candidate, Score, Trial, Usage
     from dspex.store import Store
+    from dspex.variables.leases import Lease, OnConflict
+    from dspex.variables.registry import Registry
 
-StudyState = Literal["running", "finished", "cancelled", "failed"]
-
-_SAMPLE = 48
-"""Examples that every search trial shares; the finalists are then scored on all."""
-_FINALISTS = 3
+StudyState = Literal["queued", "running", "finished", "cancelled", "failed"]
 
 
-class Study:
+class Study(Experiment):
     """A running or finished search, under the name that the store and `dspex.runs()` know. Made by `dspex.optimize`."""
 
     def __init__(
@@ -62,21 +56,38 @@ class Study:
         self._stop = threading.Event()
         self._done = threading.Event()
         self._failure: Exception | None = None
-        self._lock = threading.Lock()
-        self._trials: list[Trial] = []
-        self._stored = {(trial.configuration_key, trial.phase): trial for trial in store.trials(self.name)}
-        self._next_number = 1 + max((trial.number for trial in self._stored.values()), default=-1)
-        self._ledger = Ledger(self.name, store, known)
-        self._pool = pool
+        self._ledger = Ledger(self.name, store, definition.metric_key, known)
+        self._trials = Trials(self.name, store, events)
+        shop = Workshop(definition, self._ledger, self._trials, pool, store, self._stop.is_set)
+        self._shop = shop
+        self._work = Searching(shop) if definition.recipe is None else Compiling(shop)
+        self._lease: Lease | None = None
         # dspy's settings and the notebook cell that began this travel in context variables.
         context = contextvars.copy_context()
         self._thread = threading.Thread(
             target=context.run, args=(self._run,), name=f"dspex-study-{self.name}", daemon=True
         )
 
+    def lease_of(self, registry: Registry, on_conflict: OnConflict) -> None:
+        """Ask for the variables that are searched; until they are granted the study is queued.
+
+        Raises
+        ------
+        LeaseError
+            If `on_conflict` is ``abort`` and somebody has one.
+        """
+        self._lease = registry.lease(
+            self.definition.space or (),
+            self,
+            on_conflict=on_conflict,
+            on_preempted=lambda _: self._stop.set(),
+        )
+        if self._lease.status == "queued":
+            self.state = "queued"
+
     def start(self) -> Study:
         """Begin; returns at once."""
-        self.events.publish(StudyStarted(self.name, self.definition.budget.trials))
+        self.events.publish(StudyStarted(self.name, self.definition.budget.trials or 0))
         self._thread.start()
         return self
 
@@ -149,8 +160,7 @@ class Study:
     @property
     def finished_trials(self) -> tuple[Trial, ...]:
         """The trials so far, in order."""
-        with self._lock:
-            return tuple(self._trials)
+        return self._trials.finished
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -175,15 +185,18 @@ class Study:
 
     @property
     def scores(self) -> pd.DataFrame:
-        """The ledger: one row per configuration and example, with the traceback of what failed."""
+        """The ledger: one row per program and example, with the traceback of what failed."""
         import pandas as pd
 
         return pd.DataFrame(
             [
                 {
                     "configuration": score.configuration_key,
+                    "program": score.text_key,
                     "example": score.example_key,
+                    "repetition": score.repetition,
                     "score": score.score,
+                    "feedback": score.feedback,
                     "cost_usd": score.usage.cost_usd,
                     "latency_s": score.usage.latency_s,
                     "error": score.error,
@@ -194,10 +207,11 @@ class Study:
 
     @property
     def baseline(self) -> Trial | None:
-        """The default configuration's most thorough trial."""
-        default = self.definition.space.key_of(self.definition.space.default())
+        """The most thorough trial of the default configuration, or of the program as it was given."""
+        work = self._work
+        default = work.student_key if isinstance(work, Compiling) else self.definition.default_key
         mine = [trial for trial in self.finished_trials if trial.configuration_key == default]
-        return max(mine, key=lambda trial: trial.n_examples, default=None)
+        return max(mine, key=lambda trial: (trial.phase == "final", trial.n_examples), default=None)
 
     @property
     def best(self) -> Trial:
@@ -214,30 +228,83 @@ class Study:
         return best
 
     def _best(self) -> Trial | None:
-        trials = self.finished_trials
+        trials = [trial for trial in self.finished_trials if trial.phase != "bootstrap"]
         finals = [trial for trial in trials if trial.phase == "final"]
+        if isinstance(self._work, Searching):
+            return next(iter(self._work.ranked(finals or trials)), None)
+        if not finals:
+            by_key = {trial.configuration_key: trial for trial in trials}
+            return next((by_key[key] for key in self._work.best_keys() if key in by_key), None)
         return max(finals or trials, key=lambda trial: trial.score, default=None)
+
+    @property
+    def recommendation(self) -> Recommendation | None:
+        """What BEACON would use, its expected score, and how probably nothing is better.
+
+        None while it searches, where nothing meets the goal's bounds, and for the optimizers that cannot say.
+        """
+        return self._work.recommendation if isinstance(self._work, Searching) else None
+
+    @property
+    def pareto(self) -> tuple[Trial, ...]:
+        """The trials that no other beats in every objective of BEACON's goal; none while it searches."""
+        keys = self._work.pareto if isinstance(self._work, Searching) else ()
+        thorough = {trial.configuration_key: trial for trial in self.finished_trials}
+        return tuple(thorough[key] for key in keys if key in thorough)
+
+    @property
+    def planned_scores(self) -> int | None:
+        """How many examples a search scores at most, finalists aside; None where that is not known."""
+        return self._work.planned_scores if isinstance(self._work, Searching) else None
 
     @property
     def program(self) -> dspy.Module:
         """The best program found so far: a plain `dspy.Module`, which runs without dspex."""
-        return self.definition.bind(self.best.configuration)
+        return self.program_of(self.best)
+
+    def program_of(self, trial: Trial) -> dspy.Module:
+        """Return the program of a trial, as `program` is."""
+        if isinstance(self._work, Compiling):
+            return self._work.program(trial.configuration_key)
+        return self.definition.bind(trial.configuration)
+
+    @property
+    def compiled(self) -> dspy.Module | None:
+        """What an optimizer of DSPy returned, with whatever it hangs on it; None for a search."""
+        return self._work.compiled if isinstance(self._work, Compiling) else None
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """What each program said that an optimizer of DSPy tried; none for a search."""
+        return tuple(self._work.candidates.values()) if isinstance(self._work, Compiling) else ()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was mended or went unexpectedly, in sentences."""
+        return tuple(self._work.notices) if isinstance(self._work, Compiling) else ()
 
     @property
     def usage(self) -> Usage:
         """What the study has paid for, unfinished trials included."""
-        return sum((score.usage for score in self._ledger.rows()), Usage())
+        if isinstance(self._work, Compiling):
+            # It counts what is asked while it compiles and compares; the holdout comes after that.
+            return self._work.usage + holdout.usage(self._shop)
+        return self._work.usage
 
     # ── the search, on the study's own thread ───────────────────────────────────────────────────
 
     def _run(self) -> None:
         try:
-            self._search()
-            self.state = "finished"
+            self._await_lease()
+            self._work.run()
+            self._score_holdout()
+            self.state, self.reason = "finished", "; ".join([self._work.reason, *self.notices])
         except CancelledError:
-            self.state, self.reason = "cancelled", "cancelled"
+            self.state, self.reason = "cancelled", self._why_cancelled()
         except Exception as error:  # noqa: BLE001  # a thread has no caller: wait() raises it there
             self.state, self.reason, self._failure = "failed", f"{type(error).__name__}: {error}", error
+        if self._lease is not None:
+            self._lease.release()
         try:
             self._keep_result()
         except Exception as error:  # noqa: BLE001  # a thread has no caller: wait() raises it there
@@ -246,102 +313,22 @@ class Study:
         self.events.publish(StudyFinished(self.name, self.reason, error_text))
         self._done.set()
 
-    def _search(self) -> None:
-        what = self.definition
-        search = search_named(what.optimizer, what.space, what.seed)
-        sample = self._sample()
-        began = time.monotonic()
-        while True:
-            if self._trials:
-                ahead = self._finals_usage(sample) + self._dearest_trial()
-                spent = what.budget.spent_by(len(self._trials), time.monotonic() - began, self.usage, ahead)
-                if spent is not None:
-                    self.reason = spent
-                    break
-            configuration = search.ask()
-            if configuration is None:
-                self.reason = "every configuration was tried"
-                break
-            trial = self._trial(configuration, sample, "search")
-            search.tell(configuration, trial.score)
-        if len(sample) == len(what.scored):
-            return
-        if what.budget.exceeded_by(self.usage, self._finals_usage(sample)):
-            self.reason += "; the finalists were not scored on every example"
-        else:
-            for finalist in self._finalists():
-                self._trial(finalist.configuration, what.scored, "final")
+    def _score_holdout(self) -> None:
+        best = self._best()
+        if self.definition.holdout and best is not None:
+            holdout.score(self._shop, [self.best_program(), self.default_program()])
 
-    def _sample(self) -> Sequence[dspy.Example]:
-        scored = self.definition.scored
-        if len(scored) <= _SAMPLE:
-            return scored
-        return random.Random(self.definition.seed).sample(list(scored), _SAMPLE)
+    def _await_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.wait(stop=self._stop.is_set)
+            self.state = "running"
 
-    def _dearest_trial(self) -> Usage:
-        """Return what one more trial may take: as much as the dearest so far."""
-        return Usage(
-            calls=max(trial.usage.calls for trial in self._trials),
-            cost_usd=max(trial.usage.cost_usd for trial in self._trials),
-        )
-
-    def _finals_usage(self, sample: Sequence[dspy.Example]) -> Usage:
-        """Estimate what scoring today's finalists in full will take, from what their examples have taken."""
-        missing = (len(self.definition.scored) - len(sample)) / len(sample)
-        taken = [trial.usage for trial in self._finalists()]
-        return Usage(
-            calls=round(missing * sum(usage.calls for usage in taken)),
-            cost_usd=missing * sum(usage.cost_usd for usage in taken),
-        )
-
-    def _finalists(self) -> list[Trial]:
-        """Return the leaders and the default, so that the result is never worse than where it began."""
-        ranked = sorted(self._trials, key=lambda trial: -trial.score)
-        # The default was the first trial of the search.
-        chosen = {trial.configuration_key: trial for trial in [*ranked[:_FINALISTS], *self._trials[:1]]}
-        return list(chosen.values())
-
-    def _trial(
-        self, configuration: Configuration, examples: Sequence[dspy.Example], phase: TrialPhase
-    ) -> Trial:
-        key = self.definition.space.key_of(configuration)
-        stored = self._stored.get((key, phase))
-        number = self._next_number if stored is None else stored.number
-        self._next_number = max(self._next_number, number + 1)
-        started_at = time.time()
-        self.events.publish(TrialStarted(self.name, number, configuration, len(examples)))
-        evaluator = Evaluator(
-            self.definition.metric,
-            self._ledger,
-            self._pool,
-            stopped=self._stop.is_set,
-            announce=lambda score: self.events.publish(ExampleScored(self.name, number, score)),
-        )
-        program = self.definition.bind(configuration)
-        scores, spent = evaluator.evaluate(program, self.definition.default_lm, key, examples)
-        trial = Trial(
-            number=number,
-            configuration=configuration,
-            configuration_key=key,
-            score=sum(score.score for score in scores) / len(scores),
-            n_examples=len(scores),
-            n_failed=sum(score.error is not None for score in scores),
-            usage=spent,
-            started_at=started_at,
-            finished_at=time.time(),
-            phase=phase,
-        )
-        if stored is None:
-            self._store.append_trial(self.name, trial)
-        elif stored.n_examples == trial.n_examples:
-            trial = stored  # a resumed study walks through its old trials again, and pays nothing for them
-        with self._lock:
-            self._trials.append(trial)
-        self.events.publish(TrialFinished(self.name, trial))
-        return trial
+    def _why_cancelled(self) -> str:
+        taker = None if self._lease is None else self._lease.lost_to
+        return "cancelled" if taker is None else f"preempted by {taker}"
 
     def _keep_result(self) -> None:
-        best, baseline = self._best(), self.baseline
+        best, baseline, usage = self._best(), self.baseline, self.usage
         self._store.put_study(
             self.name,
             state=self.state,
@@ -350,4 +337,6 @@ class Study:
             baseline_score=None if baseline is None else baseline.score,
             best_score=None if best is None else best.score,
             best_configuration=None if best is None else dict(best.configuration),
+            calls=usage.calls,
+            cost_usd=usage.cost_usd,
         )

@@ -11,12 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dspex.errors import DefinitionError, ExhaustedError, UnknownNameError
+from dspex.errors import (
+    AuthenticationError,
+    BillingError,
+    DefinitionError,
+    ExhaustedError,
+    ModelNotFoundError,
+    OverloadedError,
+    TimedOutError,
+    UnknownNameError,
+)
 from dspex.events import DecisionMade, EventBus, ExecutionFinished, LabelGiven
 from dspex.orchestrator import policy
 from dspex.orchestrator.analyze import analyze
+from dspex.orchestrator.protection import reason_of
 from dspex.records import (
     Alternative,
+    Configuration,
     Decision,
     Execution,
     Label,
@@ -29,12 +40,14 @@ from dspex.records import (
     Strategy,
     Usage,
 )
+from dspex.reliability import deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from dspex.native.signature import Signature
     from dspex.orchestrator.model import BeliefModel
+    from dspex.orchestrator.protection import Protection
 
     Attempt = Callable[[Strategy], Outcome]
 
@@ -52,6 +65,8 @@ class Orchestrated:
     execution: Execution
     usage: Usage
     """All attempts together."""
+    fallback_reason: str | None = None
+    """Why the first choice did not answer, in one word such as "timeout"; None if it did."""
 
 
 class Orchestrator:
@@ -73,6 +88,8 @@ class Orchestrator:
         Probability spread evenly over every strategy, in [0, 1].
     clock
         Seconds since the Unix epoch.
+    protection
+        What stands between a decision and a model; None for nothing.
     """
 
     def __init__(
@@ -84,6 +101,7 @@ class Orchestrator:
         seed: int = 0,
         exploration: float = policy.EXPLORATION,
         clock: Callable[[], float] = time.time,
+        protection: Protection | None = None,
     ) -> None:
         if not 0.0 <= exploration <= 1.0:
             raise DefinitionError(f"exploration is a probability, got {exploration}")
@@ -93,6 +111,7 @@ class Orchestrator:
         self._rng = np.random.default_rng(seed)
         self._exploration = exploration
         self._clock = clock
+        self._protection = protection
         self._lock = threading.Lock()
         self._recent: OrderedDict[str, Execution] = OrderedDict()
 
@@ -106,58 +125,83 @@ class Orchestrator:
         pool: str,
         pin: Strategy | None = None,
         explore: bool = True,
+        configuration: Configuration | None = None,
+        learn: Callable[[Execution], None] | None = None,
+        has_older: bool = False,
     ) -> Orchestrated:
         """Run a task: analyze → select → distribute → monitor → adapt → fall back.
+
+        Parameters
+        ----------
+        attempt
+            Runs the task one way, within `dspex.reliability.remaining_s()`.
+        configuration
+            What it runs with, for the log.
+        learn
+            Is given each attempt's record too.
+        has_older
+            Whether the caller has an older answer, which is better than another model's where there is no room.
 
         Raises
         ------
         ExhaustedError
             If every attempt failed; the message holds each one's reason.
+        TimedOutError
+            If the deadline ended them.
+        OverloadedError
+            If there is no room for the call, and no other way to answer.
         """
         steps = _Steps()
         with steps("analyze") as note:
             asked = analyze(signature, inputs)
             note(f"{asked.complexity} complexity, {asked.input_chars} characters in{_reasons(asked)}")
         with steps("select") as note:
-            decision = self.decide(asked, strategies, pin=pin, explore=explore)
+            decision = self.decide(asked, strategies, pin=pin, explore=explore, configuration=configuration)
             note(decision.reason)
         with steps("distribute") as note:
-            note(f"pool {pool}, {decision.strategy}")
+            note(f"pool {pool}, {decision.strategy}{_values(decision.configuration)}")
         with steps("monitor") as note:
-            outcome = attempt(decision.strategy)
+            left = 1 if pin is not None else min(_MAX_ATTEMPTS, len(strategies))
+            outcome = self._attempted(attempt, decision, left)
             note(_summary(outcome))
         with steps("adapt") as note:
-            execution = self._record(asked, decision, outcome, parent=None)
-            note(f"learned from execution {self.beliefs.n_observations}")
-        usage = outcome.usage
+            execution = self._record(asked, decision, outcome, parent=None, learn=learn)
+            note(self._lesson(outcome))
+        usage, failed = outcome.usage, []
         with steps("fall_back") as note:
             if outcome.ok:
                 note("not needed")
             else:
                 failed = [(decision, outcome)]
-                for following in self._fallbacks(asked, strategies, decision.strategy, pin):
-                    outcome = attempt(following.strategy)
+                if has_older and isinstance(outcome.failure, OverloadedError):
+                    raise outcome.failure
+                for left, following in self._fallbacks(asked, strategies, failed, pin):
+                    outcome = self._attempted(attempt, following, left)
                     usage += outcome.usage
-                    execution = self._record(asked, following, outcome, parent=execution.id)
+                    execution = self._record(asked, following, outcome, parent=execution, learn=learn)
                     if outcome.ok:
                         decision = following
                         break
                     failed.append((following, outcome))
                 note(_failures(failed, decision if outcome.ok else None))
         if not outcome.ok:
-            raise ExhaustedError(
-                f"every attempt at {asked.signature} failed: {_failures(failed, None)}",
-                hint="dspex.history() keeps each attempt; add a model of another provider to fall back on",
-            )
-        return Orchestrated(outcome, decision, tuple(steps.taken), execution, usage)
+            raise _nobody_answered(asked, failed)
+        reason = reason_of(failed[0][1]) if failed else None
+        return Orchestrated(outcome, decision, tuple(steps.taken), execution, usage, reason)
 
     def explain(
-        self, signature: Signature, inputs: Mapping[str, Any], strategies: Sequence[Strategy]
+        self,
+        signature: Signature,
+        inputs: Mapping[str, Any],
+        strategies: Sequence[Strategy],
+        *,
+        configuration: Configuration | None = None,
     ) -> Decision:
         """Say how a task would be run and why, without running it."""
-        return self._decision(
+        decision = self._decision(
             analyze(signature, inputs), strategies, explore=False, rng=np.random.default_rng(0)
         )
+        return replace(decision, configuration=dict(configuration or {}))
 
     def decide(
         self,
@@ -166,6 +210,7 @@ class Orchestrator:
         *,
         pin: Strategy | None = None,
         explore: bool = True,
+        configuration: Configuration | None = None,
     ) -> Decision:
         """Choose one of the strategies; a pinned one is taken without asking what is believed of it."""
         if pin is not None:
@@ -173,11 +218,15 @@ class Orchestrator:
                 raise UnknownNameError.among("strategy", str(pin), map(str, strategies))
             decision = Decision(pin, "pinned", 1.0, f"{pin} was asked for")
         else:
-            decision = self._decision(asked, strategies, explore=explore, rng=self._rng)
+            allowed, closed = self._allowed(strategies)
+            decision = self._decision(asked, allowed, explore=explore, rng=self._rng)
+            if closed:
+                decision = replace(decision, reason=f"{decision.reason}; not asked: {closed}")
+        decision = replace(decision, configuration=dict(configuration or {}))
         self._events.publish(DecisionMade(decision))
         return decision
 
-    def rate(self, execution_id: str, quality: float) -> None:
+    def rate(self, execution_id: str, quality: float) -> Label:
         """Learn how good an answer was, in [0, 1]."""
         if not 0.0 <= quality <= 1.0:
             raise DefinitionError(f"a rating must be in [0, 1], got {quality}", hint="0 is wrong, 1 is right")
@@ -185,6 +234,7 @@ class Orchestrator:
         with self._lock:
             self._fold(label)
         self._events.publish(LabelGiven(label))
+        return label
 
     def replay(self, records: Iterable[Execution | Label]) -> None:
         """Learn from what was logged before."""
@@ -228,26 +278,89 @@ class Orchestrator:
             tuple(alternatives),
         )
 
+    def _allowed(self, strategies: Sequence[Strategy]) -> tuple[Sequence[Strategy], str]:
+        """Return the strategies that may be chosen now (all, if none may), and why the others may not."""
+        if self._protection is None:
+            return strategies, ""
+        closed = {each: why for each in strategies if (why := self._protection.why_closed(each)) is not None}
+        if not closed or len(closed) == len(strategies):
+            return strategies, ""
+        told = ", ".join(f"{each} ({why})" for each, why in closed.items())
+        return [each for each in strategies if each not in closed], told
+
+    def _attempted(
+        self, attempt: Callable[[Strategy], Outcome], decision: Decision, attempts_left: int
+    ) -> Outcome:
+        if self._protection is None:
+            return attempt(decision.strategy)
+        mine = next((each for each in decision.alternatives if each.strategy == decision.strategy), None)
+        return self._protection.attempt(
+            attempt,
+            decision.strategy,
+            attempts_left=attempts_left,
+            p95_s=None if mine is None else mine.latency_s.high,
+        )
+
+    def _lesson(self, outcome: Outcome) -> str:
+        if not outcome.was_asked:
+            return "nothing to learn: no model was asked"
+        return f"learned from execution {self.beliefs.n_observations}"
+
     def _fallbacks(
-        self, asked: Requirements, strategies: Sequence[Strategy], failed: Strategy, pin: Strategy | None
-    ) -> Iterable[Decision]:
-        """Yield what to try next: other models first, for what fails once on a model often fails again."""
-        if pin is not None:
-            return
-        tried = [failed]
-        for _ in range(_MAX_ATTEMPTS - 1):
-            left = [each for each in strategies if each not in tried]
+        self,
+        asked: Requirements,
+        strategies: Sequence[Strategy],
+        failed: Sequence[tuple[Decision, Outcome]],
+        pin: Strategy | None,
+    ) -> Iterable[tuple[int, Decision]]:
+        """Yield how many attempts are left, and what to try next.
+
+        Other models come first, for what fails once on a model often fails again. Once all were tried, those
+        that may recover are tried again, as long as there is a deadline and it has not passed.
+        """
+        first, tried = failed[0][0], [failed[0][0].strategy]
+        may_be_tried = strategies if pin is None else [pin]
+        while True:
+            left = [each for each in _hopeful(may_be_tried, failed) if each not in tried]
+            left = [each for each in left if self._is_allowed(each)]
             left = [each for each in left if each.model not in {one.model for one in tried}] or left
-            if not left:
+            if left and len(tried) < _MAX_ATTEMPTS:
+                left = list(_with_room(left, *failed[-1]))
+                decision = self._decision(asked, left, explore=False, rng=self._rng)
+                more = min(_MAX_ATTEMPTS - len(tried), len(left))
+                tried.append(decision.strategy)
+                reason = f"{failed[-1][0].strategy} failed; {decision.reason}"
+                yield (
+                    more,
+                    replace(decision, role="fallback", reason=reason, configuration=first.configuration),
+                )
+            elif self._waited_for(_hopeful(may_be_tried, failed)):
+                tried = []
+            else:
                 return
-            decision = self._decision(asked, left, explore=False, rng=self._rng)
-            tried.append(decision.strategy)
-            yield replace(decision, role="fallback", reason=f"{tried[-2]} failed; {decision.reason}")
+
+    def _is_allowed(self, strategy: Strategy) -> bool:
+        return self._protection is None or self._protection.why_closed(strategy) is None
+
+    def _waited_for(self, strategies: Sequence[Strategy]) -> bool:
+        """Wait until one of these may be asked again, if there is time to."""
+        if self._protection is None or not strategies:
+            return False
+        wait_s = self._protection.wait_s(strategies)
+        if not self._protection.has_time_to(wait_s):
+            return False
+        self._protection.guards.sleep(wait_s)
+        return True
 
     def _record(
-        self, asked: Requirements, decision: Decision, outcome: Outcome, parent: str | None
+        self,
+        asked: Requirements,
+        decision: Decision,
+        outcome: Outcome,
+        parent: Execution | None,
+        learn: Callable[[Execution], None] | None,
     ) -> Execution:
-        role: Role = decision.role
+        role: Role = decision.role if outcome.was_asked else "refused"
         execution = Execution(
             id=uuid.uuid4().hex,
             at=self._clock(),
@@ -260,10 +373,13 @@ class Orchestrator:
             ok=outcome.ok,
             usage=outcome.usage,
             error=outcome.error,
-            parent_id=parent,
+            parent_id=None if parent is None else parent.id,
+            configuration=decision.configuration,
         )
         with self._lock:
             self._fold(execution)
+        if learn is not None:
+            learn(execution)
         self._events.publish(ExecutionFinished(execution))
         return execution
 
@@ -322,17 +438,71 @@ def _reason(mine: Alternative, ranked: Sequence[Alternative], beliefs: BeliefMod
     )
 
 
+def _values(configuration: Configuration) -> str:
+    return "".join(f", {name}={value!r}" for name, value in configuration.items())
+
+
 def _reasons(asked: Requirements) -> str:
     return ", reasoning" if asked.reasoning else ""
+
+
+def _hopeful(
+    strategies: Sequence[Strategy], failed: Sequence[tuple[Decision, Outcome]]
+) -> Sequence[Strategy]:
+    """Leave out what would fail again: a way that is wrong, and a model that lets nobody in."""
+    wrong, models = set(), set()
+    for decision, outcome in failed:
+        failure = outcome.failure
+        if failure is None or not failure.retryable:
+            wrong.add(decision.strategy)
+        if isinstance(failure, AuthenticationError | BillingError | ModelNotFoundError):
+            models.add(decision.strategy.model)
+    return [each for each in strategies if each not in wrong and each.model not in models]
+
+
+def _with_room(left: Sequence[Strategy], refused: Decision, outcome: Outcome) -> Sequence[Strategy]:
+    """Prefer what is cheaper where there was no room: it is where many can go."""
+    if not isinstance(outcome.failure, OverloadedError):
+        return left
+    costs = {each.strategy: each.cost_usd.mean for each in refused.alternatives}
+    mine = costs.get(refused.strategy, 0.0)
+    return [each for each in left if costs.get(each, mine) < mine] or left
+
+
+def _nobody_answered(asked: Requirements, failed: Sequence[tuple[Decision, Outcome]]) -> Exception:
+    """Say why nobody did, with the next step that the failures themselves name."""
+    failures = tuple(outcome.failure for _, outcome in failed if outcome.failure is not None)
+    if len(failures) == len(failed) and all(isinstance(each, OverloadedError) for each in failures):
+        return failures[-1]
+    told = _failures(failed, None)
+    hints = dict.fromkeys(each.hint for each in failures if each.hint is not None)
+    if deadline.remaining_s() <= 0:
+        return TimedOutError(
+            f"{asked.signature} was not answered before the deadline: {told}",
+            hint="give it more time with timeout_s=..., or add a model of another provider",
+        )
+    error = ExhaustedError(
+        f"every attempt at {asked.signature} failed: {told}",
+        hint="; ".join(hints)
+        or "dspex.history() keeps each attempt; add a model of another provider to fall back on",
+    )
+    error.failures = failures
+    return error
 
 
 def _summary(outcome: Outcome) -> str:
     if not outcome.ok:
         return f"failed: {outcome.error}"
     usage = outcome.usage
-    return f"answered in {usage.latency_s:.2f} s for ${usage.cost_usd:.6f} ({usage.calls} call(s))"
+    again = f" when asked again after {'; '.join(outcome.retries)}" if outcome.retries else ""
+    if usage.calls == 0:
+        return f"answered without a call to a model{again}"
+    return f"answered in {usage.latency_s:.2f} s for ${usage.cost_usd:.6f} ({usage.calls} call(s)){again}"
 
 
 def _failures(failed: Sequence[tuple[Decision, Outcome]], saved_by: Decision | None) -> str:
-    reasons = "; ".join(f"{decision.strategy}: {outcome.error}" for decision, outcome in failed)
+    shown = failed if len(failed) <= _MAX_ATTEMPTS + 1 else failed[: _MAX_ATTEMPTS + 1]
+    reasons = "; ".join(f"{decision.strategy}: {outcome.error}" for decision, outcome in shown)
+    if len(failed) > len(shown):
+        reasons += f"; and {len(failed) - len(shown)} more"
     return reasons if saved_by is None else f"{saved_by.strategy} answered after {reasons}"

@@ -289,8 +289,11 @@ class BeliefModel:
 
     def learn(self, execution: Execution) -> None:
         """Fold in an attempt: whether it worked, and if so how long it took and what it cost."""
+        if execution.role == "refused":
+            return
         self._learn("success", execution, float(execution.ok))
-        if execution.ok:
+        # An answer from DSPy's own cache took no time: it says nothing about the model's.
+        if execution.ok and execution.usage.calls > 0:
             self._learn("latency", execution, math.log(max(execution.usage.latency_s, 1e-4)))
             if execution.usage.cost_usd > 0:
                 self._learn("cost", execution, math.log(execution.usage.cost_usd))

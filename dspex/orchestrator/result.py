@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import UnknownNameError, did_you_mean
+from dspex.records import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from dspex.orchestrator.cache import Entry
     from dspex.orchestrator.engine import Orchestrated
-    from dspex.records import Decision, Step, Usage
+    from dspex.records import Decision, Step
+
+
+_NOTHING = Usage()
 
 
 class Result(Mapping[str, Any]):
@@ -26,8 +31,18 @@ class Result(Mapping[str, Any]):
     trace
         The orchestrator's steps, in order.
     usage
-        What it took, failed attempts included.
+        What it took, failed attempts included; nothing if it was recalled.
+    fallback_reason
+        Why the first choice did not answer, such as ``timeout`` or ``rate_limit``; None if it did.
+    is_cached
+        Whether the answer was given before, to the same request.
+    is_stale
+        Whether it is older than answers are kept for, and was given because there was no room for the call.
     """
+
+    fallback_reason: str | None = None
+    is_cached = False
+    is_stale = False
 
     def __init__(self, done: Orchestrated, *, on_rating: Callable[[str, float], None]) -> None:
         self.output: Mapping[str, Any] = dict(done.outcome.output or {})
@@ -35,7 +50,23 @@ class Result(Mapping[str, Any]):
         self.trace: tuple[Step, ...] = done.trace
         self.usage: Usage = done.usage
         self.execution_id = done.execution.id
+        self.fallback_reason = done.fallback_reason
         self._on_rating = on_rating
+
+    @classmethod
+    def recalled(
+        cls, entry: Entry, *, on_rating: Callable[[str, float], None], is_stale: bool = False
+    ) -> Result:
+        """Make the result of a call that was answered from the cache."""
+        made = cls.__new__(cls)
+        made.output = entry.fresh_output()
+        made.decision = entry.decision
+        made.trace = entry.trace
+        made.usage = _NOTHING
+        made.execution_id = entry.answer.execution_id
+        made.is_cached, made.is_stale = True, is_stale
+        made._on_rating = on_rating  # noqa: SLF001  # one of us
+        return made
 
     @property
     def is_simulated(self) -> bool:
@@ -72,6 +103,7 @@ class Result(Mapping[str, Any]):
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in self.output.items())
         simulated = "simulated, " if self.is_simulated else ""
+        simulated += "stale, " if self.is_stale else "cached, " if self.is_cached else ""
         took = f"{self.usage.latency_s:.2f} s, ${self.usage.cost_usd:.6f}"
         steps = "\n".join(f"  {step.kind:<11}{step.detail}" for step in self.trace)
         return f"<Result {fields} | {simulated}{self.decision.strategy}, {took}>\n{steps}"

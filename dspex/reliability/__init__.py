@@ -6,8 +6,9 @@ around one provider.
 
 from dspex.reliability.breaker import Breaker, BreakerSettings, Transition, outcome_of
 from dspex.reliability.deadline import Deadline, attempt_timeout_s, remaining_s, within
-from dspex.reliability.degrade import Degradation, Level, LevelChange, Load, Work, machine_load
+from dspex.reliability.degrade import Degradation, Level, LevelChange, Load, Work, machine_load, own_load
 from dspex.reliability.guard import Attempt, Guard
+from dspex.reliability.guards import Guards, Reliability
 from dspex.reliability.limits import AdaptiveLimit, BackoffWindow, Bulkhead, queue_size
 from dspex.reliability.overflow import Overflow, instead, is_overflow
 from dspex.reliability.retry import Backoff, GiveUp, Retry, RetryBudget, RetryPolicy
@@ -25,10 +26,12 @@ __all__ = [
     "Degradation",
     "GiveUp",
     "Guard",
+    "Guards",
     "Level",
     "LevelChange",
     "Load",
     "Overflow",
+    "Reliability",
     "Retry",
     "RetryBudget",
     "RetryPolicy",
@@ -40,6 +43,7 @@ __all__ = [
     "is_overflow",
     "machine_load",
     "outcome_of",
+    "own_load",
     "queue_size",
     "remaining_s",
     "within",

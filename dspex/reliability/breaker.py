@@ -165,6 +165,17 @@ class Breaker:
         """How long nobody will be admitted, in seconds."""
         return max(0.0, self._open_until - self._clock()) if self._state == "open" else 0.0
 
+    @property
+    def is_admitting(self) -> bool:
+        """Whether a call that asked now would get a ticket; asking takes none."""
+        if self._closed_ticket is not None:
+            return True
+        with self._lock:
+            if self._state == "open":
+                return self._clock() >= self._open_until
+            free = len(self._leases) + self._probes_passed < self.settings.probes
+            return free or self._clock() >= min(self._leases, default=0.0)
+
     def admit(self) -> int:
         """Give a ticket for one call.
 

@@ -145,6 +145,11 @@ class Degradation:
         return change
 
 
+def own_load(queued: int) -> Load:
+    """Measure what dspex itself suffers from: memory that runs out, and calls that wait."""
+    return Load(0.0, _memory_percent(), queued)
+
+
 def machine_load(queued: int) -> Load:
     """Measure this machine: the load average as a share of its processors, and the memory in use.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from dspex.errors import DspexError, RateLimitedError, TimedOutError
 from dspex.reliability import deadline
-from dspex.reliability.breaker import Breaker, outcome_of
+from dspex.reliability.breaker import Breaker, BreakerSettings, outcome_of
 from dspex.reliability.limits import AdaptiveLimit, BackoffWindow, Bulkhead
 from dspex.reliability.retry import GiveUp, Retry, RetryPolicy, billed
 
@@ -56,6 +56,8 @@ class Guard:
     limit: AdaptiveLimit | None = None
     p95_s: float = 10.0
     """What 95 % of the calls are predicted to stay below; attempts get thrice as long at most."""
+    shortest_s: float = deadline.SHORTEST_ATTEMPT_S
+    """What an attempt gets at least, if there is time for it."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     asleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -68,21 +70,41 @@ class Guard:
         *,
         slots: int = 32,
         retry: RetryPolicy | None = None,
+        breaker: BreakerSettings | None = None,
+        window: BackoffWindow | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Guard:
-        """Make one with the usual settings."""
+        """Make one with the usual settings; a `window` may be shared with others who use the same key."""
         limit = AdaptiveLimit(slots, clock=clock)
         return cls(
-            Breaker(name, clock=clock),
-            BackoffWindow(name, clock=clock),
+            Breaker(name, breaker, clock=clock),
+            BackoffWindow(name, clock=clock) if window is None else window,
             Bulkhead(name, slots=limit, clock=clock),
             RetryPolicy() if retry is None else retry,
             limit,
             clock=clock,
         )
 
+    def refusal(self) -> str | None:
+        """Say why a call would be refused now, or None if it would not."""
+        if not self.breaker.is_admitting:
+            return "its breaker is open"
+        wait = self.window.wait_s
+        return f"it asked for {wait:.1f} s of peace" if wait > 0 else None
+
+    @property
+    def retry_after_s(self) -> float:
+        """In how many seconds it may be asked again."""
+        return max(self.breaker.retry_after_s, self.window.wait_s)
+
     def call(
-        self, ask: Callable[[float], Value], *, idempotent: bool = True, attempts_left: int = 1
+        self,
+        ask: Callable[[float], Value],
+        *,
+        idempotent: bool = True,
+        attempts_left: int = 1,
+        p95_s: float | None = None,
+        again: bool = True,
     ) -> Value:
         """Ask, and ask again where that is worth it.
 
@@ -94,6 +116,10 @@ class Guard:
             Whether asking twice is the same as asking once.
         attempts_left
             How many providers may still be tried, this one included: time is kept for them.
+        p95_s
+            What is predicted for this call, if that is known better than for all of them.
+        again
+            Whether it may be asked again; not if another one is asked instead.
 
         Raises
         ------
@@ -105,8 +131,10 @@ class Guard:
             try:
                 self._prepare()
                 with self.slots.slot():
-                    return self._attempt(ask, number, attempts_left)
+                    return self._attempt(ask, number, attempts_left, p95_s)
             except DspexError as error:
+                if not again:
+                    raise
                 decision = self._decide(error, number, idempotent=idempotent)
                 if isinstance(decision, GiveUp):
                     raise
@@ -134,11 +162,13 @@ class Guard:
         deadline.check()
         self.window.check()
 
-    def _attempt(self, ask: Callable[[float], Value], number: int, attempts_left: int) -> Value:
+    def _attempt(
+        self, ask: Callable[[float], Value], number: int, attempts_left: int, p95_s: float | None
+    ) -> Value:
         ticket, began = self.breaker.admit(), self.clock()
         error: BaseException | None = None
         try:
-            with deadline.within(self._timeout_s(attempts_left), clock=self.clock):
+            with deadline.within(self._timeout_s(attempts_left, p95_s), clock=self.clock):
                 return ask(deadline.remaining_s())
         except BaseException as raised:
             error = raised
@@ -161,9 +191,12 @@ class Guard:
         finally:
             self._settle(ticket, number, self.clock() - began, error)
 
-    def _timeout_s(self, attempts_left: int) -> float:
+    def _timeout_s(self, attempts_left: int, p95_s: float | None = None) -> float:
         return deadline.attempt_timeout_s(
-            self.p95_s, remaining_s=deadline.remaining_s(), attempts_left=attempts_left
+            self.p95_s if p95_s is None else p95_s,
+            remaining_s=deadline.remaining_s(),
+            attempts_left=attempts_left,
+            shortest_s=self.shortest_s,
         )
 
     def _settle(self, ticket: int, number: int, latency_s: float, error: BaseException | None) -> None:

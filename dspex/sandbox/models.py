@@ -64,8 +64,8 @@ class SimulatedModel:
     seed
         Another seed is another model with the same chances.
     resample
-        Whether a request that is repeated at a temperature above 0 draws anew each time, as some
-        optimizers need (SIMBA runs the same request several times).
+        Whether a request that is repeated at a temperature above 0 draws anew each time. Within a study
+        another `rollout_id` draws anew without it, as SIMBA needs.
     real_latency
         Whether to sleep for the simulated latency.
     faults
@@ -252,6 +252,8 @@ class SimulatedModel:
             prompt.temperature,
             prompt.max_tokens,
         )
+        if prompt.rollout and self._temperature(prompt.temperature) > 0:
+            luck = fingerprint(luck, prompt.rollout)
         if not self.resample or self._temperature(prompt.temperature) <= 0 or measuring.current() is not None:
             return luck
         with self._lock:

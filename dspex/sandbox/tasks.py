@@ -106,7 +106,7 @@ class Task:
         space
             Mappings that may hold `model`, `module` ("Predict" or "ChainOfThought"), `temperature`, `demos`
             (how many, from the start of `train`), `instructions` and `adapter`; or something whose
-            `candidates()` lists them.
+            `candidates()` lists them, such as a `Space`, with what is `frozen` in it.
 
         Raises
         ------

@@ -132,8 +132,10 @@ def best_of(
 ) -> Optimum:
     """Find the candidate with the highest expected score; of equals, the first."""
     candidates = space.candidates() if isinstance(space, Space) else space
+    fixed: Mapping[str, object] = getattr(space, "frozen", {})  # what is not searched is no less true
     scored = [
-        Optimum(candidate, chance_of(family, candidate, shown, items, default)) for candidate in candidates
+        Optimum(candidate, chance_of(family, candidate, shown, items, default))
+        for candidate in ({**fixed, **searched} for searched in candidates)
     ]
     if not scored:
         raise DataError(

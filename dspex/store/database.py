@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
-from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, SQLAlchemyError
+from sqlalchemy.schema import CreateColumn
 
 from dspex.errors import DefinitionError, StoreError
 from dspex.store import schema
@@ -143,10 +144,33 @@ def _sqlite(path: Path, *, synchronous: str = "NORMAL") -> Engine:
 def _ready(engine: Engine) -> Engine:
     try:
         schema.metadata.create_all(engine)
+        try:
+            _bring_up_to_date(engine)
+        except DatabaseError:
+            # Another process that opened it at the same moment may have been sooner: look again.
+            _bring_up_to_date(engine)
     except BaseException:
         engine.dispose()
         raise
     return engine
+
+
+def _bring_up_to_date(engine: Engine) -> None:
+    """Add what tables of an earlier version lack; what is there stays."""
+    seen = inspect(engine)
+    with engine.begin() as connection:
+        for table in schema.metadata.sorted_tables:
+            indexes = {index["name"] for index in seen.get_indexes(table.name)}
+            for name in indexes & set(schema.OBSOLETE_INDEXES):
+                connection.execute(text(f"DROP INDEX {name}"))
+            present = {column["name"] for column in seen.get_columns(table.name)}
+            for column in table.columns:
+                if column.name not in present:
+                    written = CreateColumn(column).compile(dialect=engine.dialect)
+                    connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {written}"))
+            for index in table.indexes:
+                if index.name not in indexes:
+                    index.create(connection, checkfirst=True)
 
 
 def _refuse_remote(path: Path) -> None:

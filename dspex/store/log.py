@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import queue
 import threading
@@ -12,16 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Table, func, insert, select, update
+from sqlalchemy import Insert, Table, delete, func, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from dspex.errors import StoreError
-from dspex.records import Execution, Label, Score, Trial
+from dspex.records import Answer, Candidate, Execution, Label, Reply, Score, Trial, Usage
 from dspex.store import schema
 from dspex.store.database import default_url, open_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
     from sqlalchemy import Connection
@@ -31,6 +33,10 @@ __all__ = ["Cursor", "Store", "default_url"]
 _log = logging.getLogger("dspex.store")
 _BATCH_ROWS = 50
 _BATCH_S = 0.1
+
+# Readers go on from the last number they saw, so that rows must become visible in the order of their numbers.
+# SQLite has one writer at a time; PostgreSQL is told to.
+_ONE_WRITER = text("LOCK TABLE execution, label IN SHARE ROW EXCLUSIVE MODE")
 
 _Row = tuple[Table, dict[str, Any]]
 
@@ -94,6 +100,37 @@ class Store:
         """Keep a finished trial, and return when it is safe."""
         self._put(schema.trial, schema.trial_row(study, trial))
         self.flush()
+
+    def replace_trial(self, study: str, trial: Trial) -> None:
+        """Keep what is now known of a trial that was kept before."""
+        table = schema.trial
+        self.flush()
+        with self._connection() as connection:
+            connection.execute(
+                update(table)
+                .where(table.c.study == study, table.c.number == trial.number)
+                .values(**schema.trial_row(study, trial))
+            )
+
+    def append_candidate(self, study: str, candidate: Candidate) -> None:
+        """Keep what a program of a study says."""
+        self._put(schema.candidate, schema.candidate_row(study, candidate))
+
+    def append_reply(self, study: str, reply: Reply) -> None:
+        """Keep a model's answer, and return when it is safe: it was paid for."""
+        # On the caller's thread: handing it over and waiting takes longer than writing it.
+        with self._connection() as connection:
+            connection.execute(self._insertion(schema.reply), schema.reply_row(study, reply))
+
+    def append_answer(self, answer: Answer) -> None:
+        """Keep an answer for the next time that the same is asked; it takes the place of an older one."""
+        self._put(schema.answer, schema.answer_row(answer))
+
+    def forget_answer(self, key: str) -> None:
+        """Drop an answer."""
+        self.flush()
+        with self._connection() as connection:
+            connection.execute(delete(schema.answer).where(schema.answer.c.key == key))
 
     def put_study(self, name: str, **columns: Any) -> None:
         """Begin a study's row or change columns of it."""
@@ -168,14 +205,57 @@ class Store:
 
     def scores(self, study: str) -> list[Score]:
         """Read a study's ledger."""
+        return self._scores(select(*schema.SCORE_COLUMNS).where(schema.score.c.study == study))
+
+    def shared_scores(
+        self, text_key: str, metric_key: str, configuration_key: str, example_keys: Sequence[str]
+    ) -> list[Score]:
+        """Read what any study has paid for: rows of one program under one metric, without failures."""
         table = schema.score
-        return [schema.to_score(row) for row in self._rows(select(table).where(table.c.study == study))]
+        query = select(*schema.SCORE_COLUMNS).where(
+            table.c.text_key == text_key,
+            table.c.metric_key == metric_key,
+            table.c.configuration_key == configuration_key,
+            table.c.error.is_(None),
+        )
+        wanted = set(example_keys)
+        return [row for row in self._scores(query) if row.example_key in wanted]
+
+    def candidates(self, study: str) -> list[Candidate]:
+        """Read what the programs of a study say, in order."""
+        table = schema.candidate
+        query = select(table).where(table.c.study == study).order_by(table.c.number)
+        return [schema.to_candidate(row) for row in self._rows(query)]
+
+    def reply(self, key: str) -> Reply | None:
+        """Read a model's answer, if it was paid for before."""
+        with self._connection() as connection:
+            row = connection.execute(select(schema.reply).where(schema.reply.c.key == key)).first()
+        return None if row is None else schema.to_reply(row._asdict())
+
+    def reply_keys(self) -> set[str]:
+        """Return the keys of every reply that was paid for."""
+        with self._connection() as connection:
+            return set(connection.execute(select(schema.reply.c.key)).scalars())
+
+    def replies_usage(self, study: str) -> Usage:
+        """Add up what a study paid for replies."""
+        table = schema.reply
+        columns = (table.c.calls, table.c.tokens_in, table.c.tokens_out, table.c.cost_usd, table.c.latency_s)
+        query = select(*(func.coalesce(func.sum(column), 0).label(column.name) for column in columns))
+        return schema.to_usage(self._rows(query.where(table.c.study == study))[0])
 
     def trials(self, study: str) -> list[Trial]:
         """Read a study's finished trials, in order."""
         table = schema.trial
         query = select(table).where(table.c.study == study).order_by(table.c.number)
         return [schema.to_trial(row) for row in self._rows(query)]
+
+    def answer(self, key: str) -> Answer | None:
+        """Find an answer among those that are in the database; one that is still on its way is not waited for."""
+        with self._connection() as connection:
+            row = connection.execute(select(schema.answer).where(schema.answer.c.key == key)).first()
+        return None if row is None else schema.to_answer(row._asdict())
 
     def study(self, name: str) -> Mapping[str, Any] | None:
         """Read a study's row."""
@@ -196,7 +276,13 @@ class Store:
             .subquery()
         )
         query = (
-            select(study, trials.c.trials, spent.c.calls, spent.c.cost_usd)
+            select(
+                *(column for column in study.columns if column.name not in {"calls", "cost_usd"}),
+                trials.c.trials,
+                # What an optimizer of DSPy asks beside the rows, its study adds up when it ends.
+                func.coalesce(study.c.calls, spent.c.calls).label("calls"),
+                func.coalesce(study.c.cost_usd, spent.c.cost_usd).label("cost_usd"),
+            )
             .join(trials, trials.c.study == study.c.name, isouter=True)
             .join(spent, spent.c.study == study.c.name, isouter=True)
             .order_by(study.c.started_at.desc())
@@ -225,6 +311,11 @@ class Store:
         self.flush()
         with self._connection() as connection:
             return [row._asdict() for row in connection.execute(query)]
+
+    def _scores(self, query: Any) -> list[Score]:
+        self.flush()
+        with self._connection() as connection, _uncollected():
+            return [schema.to_score(row) for row in connection.execute(query)]
 
     def _frame(self, query: Any) -> pd.DataFrame:
         import pandas as pd
@@ -292,14 +383,41 @@ class Store:
             by_table.setdefault(table, []).append(row)
         try:
             with self._engine.begin() as connection:
+                if self._engine.dialect.name == "postgresql":
+                    connection.execute(_ONE_WRITER)
                 for table, each in by_table.items():
-                    connection.execute(insert(table), each)
+                    connection.execute(self._insertion(table), each)
         except Exception as error:  # noqa: BLE001  # the writer must outlive any row, or `flush` would wait for ever
             if is_last_try:
                 self._failure = error
                 _log.exception("a row of %s could not be written", rows[0][0].name)
             return False
         return True
+
+    def _insertion(self, table: Table) -> Insert:
+        """Return the statement that adds rows; what two studies may both bring is kept as the first brought it."""
+        dialect = {"sqlite": sqlite, "postgresql": postgresql}[self._engine.dialect.name]
+        if table is schema.answer:
+            fresh = dialect.insert(table)
+            newer = {column.name: fresh.excluded[column.name] for column in table.columns}
+            replacing: Insert = fresh.on_conflict_do_update(index_elements=["key"], set_=newer)
+            return replacing
+        if table not in schema.BROUGHT_TWICE:
+            return insert(table)
+        statement: Insert = dialect.insert(table).on_conflict_do_nothing()
+        return statement
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Collect no garbage meanwhile: among very many new rows, looking for it takes as long as reading them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _closed_error() -> StoreError:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
-from dspex.records import Execution, Label, Requirements, Score, Strategy, Trial, Usage
+from dspex.records import (
+    Answer,
+    Candidate,
+    Execution,
+    Label,
+    Reply,
+    Requirements,
+    Score,
+    Strategy,
+    Trial,
+    Usage,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 metadata = MetaData()
 
@@ -44,6 +56,7 @@ execution = Table(
     *_usage_columns(),
     Column("error", Text),
     Column("parent_id", String(32)),
+    Column("configuration", JSON),
 )
 
 label = Table(
@@ -71,6 +84,9 @@ study = Table(
     Column("baseline_score", Float),
     Column("best_score", Float),
     Column("best_configuration", JSON),
+    Column("calls", Integer),
+    Column("cost_usd", Float),
+    Column("tags", JSON),
 )
 
 trial = Table(
@@ -101,8 +117,57 @@ score = Table(
     Column("score", Float, nullable=False),
     *_usage_columns(),
     Column("error", Text),
-    Index("score_by_study", "study", "configuration_key", "example_key", unique=True),
+    Column("text_key", String(16), nullable=False, server_default=""),
+    Column("metric_key", String(16), nullable=False, server_default=""),
+    Column("repetition", Integer, nullable=False, server_default="0"),
+    Column("feedback", Text),
+    Column("execution_id", String(32)),
+    Index(
+        "score_by_row",
+        *("study", "configuration_key", "text_key", "example_key", "metric_key", "repetition"),
+        unique=True,
+    ),
+    Index("score_by_evaluation", "text_key", "metric_key", "configuration_key", "example_key"),
 )
+
+candidate = Table(
+    "candidate",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("study", String, nullable=False),
+    Column("key", String(16), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("instructions", JSON, nullable=False),
+    Column("demos", JSON, nullable=False),
+    Column("parent", String(16)),
+    Index("candidate_by_study", "study", "key", unique=True),
+)
+
+reply = Table(
+    "reply",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("study", String, nullable=False),
+    Column("value", JSON, nullable=False),
+    *_usage_columns(),
+    Index("reply_by_study", "study"),
+)
+
+answer = Table(
+    "answer",
+    metadata,
+    Column("key", String(40), primary_key=True),
+    Column("strategy", JSON, nullable=False),
+    Column("output", JSON, nullable=False),
+    Column("execution_id", String(32), nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+BROUGHT_TWICE = (candidate, reply, score)
+"""Tables whose rows may come again: a thread that a cancelled study left behind is answered late."""
+
+OBSOLETE_INDEXES = ("score_by_study",)
+"""What earlier versions made, and rows of today may break."""
 
 
 def usage_row(usage: Usage) -> dict[str, Any]:
@@ -135,6 +200,7 @@ def execution_row(record: Execution) -> dict[str, Any]:
         "ok": record.ok,
         "error": record.error,
         "parent_id": record.parent_id,
+        "configuration": dict(record.configuration),
         **usage_row(record.usage),
     }
 
@@ -164,7 +230,45 @@ def score_row(study_name: str, record: Score) -> dict[str, Any]:
         "example_key": record.example_key,
         "score": record.score,
         "error": record.error,
+        "text_key": record.text_key,
+        "metric_key": record.metric_key,
+        "repetition": record.repetition,
+        "feedback": record.feedback,
+        "execution_id": record.execution_id,
         **usage_row(record.usage),
+    }
+
+
+def candidate_row(study_name: str, record: Candidate) -> dict[str, Any]:
+    """Return a candidate's columns."""
+    return {
+        "study": study_name,
+        "key": record.key,
+        "number": record.number,
+        "instructions": dict(record.instructions),
+        "demos": {name: list(demos) for name, demos in record.demos.items()},
+        "parent": record.parent,
+    }
+
+
+def reply_row(study_name: str, record: Reply) -> dict[str, Any]:
+    """Return a reply's columns."""
+    return {
+        "key": record.key,
+        "study": study_name,
+        "value": dict(record.value),
+        **usage_row(record.usage),
+    }
+
+
+def answer_row(record: Answer) -> dict[str, Any]:
+    """Return an answer's columns."""
+    return {
+        "key": record.key,
+        "strategy": asdict(record.strategy),
+        "output": dict(record.output),
+        "execution_id": record.execution_id,
+        "at": record.at,
     }
 
 
@@ -198,6 +302,7 @@ def to_execution(row: Mapping[str, Any]) -> Execution:
         usage=to_usage(row),
         error=row["error"],
         parent_id=row["parent_id"],
+        configuration=row["configuration"] or {},  # rows older than the column have none
     )
 
 
@@ -217,9 +322,37 @@ def to_trial(row: Mapping[str, Any]) -> Trial:
     )
 
 
-def to_score(row: Mapping[str, Any]) -> Score:
-    """Read a ledger row."""
-    return Score(row["configuration_key"], row["example_key"], row["score"], to_usage(row), row["error"])
+SCORE_COLUMNS = tuple(
+    score.c[name]
+    for name in (
+        *("configuration_key", "example_key", "score"),
+        *("calls", "tokens_in", "tokens_out", "cost_usd", "latency_s"),
+        *("error", "text_key", "metric_key", "repetition", "feedback", "execution_id"),
+    )
+)
+"""In the order in which `to_score` reads them: a study may have a hundred thousand rows."""
+
+
+def to_score(row: Sequence[Any]) -> Score:
+    """Read a ledger row, its columns in the order of `SCORE_COLUMNS`."""
+    key, example, value, calls, tokens_in, tokens_out, cost, latency, *rest = row
+    return Score(key, example, value, Usage(calls, tokens_in, tokens_out, cost, latency), *rest)
+
+
+def to_candidate(row: Mapping[str, Any]) -> Candidate:
+    """Read a candidate."""
+    demos = {name: tuple(each) for name, each in row["demos"].items()}
+    return Candidate(row["key"], row["number"], row["instructions"], demos, row["parent"])
+
+
+def to_reply(row: Mapping[str, Any]) -> Reply:
+    """Read a reply."""
+    return Reply(row["key"], row["value"], to_usage(row))
+
+
+def to_answer(row: Mapping[str, Any]) -> Answer:
+    """Read an answer."""
+    return Answer(row["key"], Strategy(**row["strategy"]), row["output"], row["execution_id"], row["at"])
 
 
 def to_label(row: Mapping[str, Any]) -> Label:

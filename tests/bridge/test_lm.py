@@ -283,3 +283,14 @@ def test_bad_names(name):
         f"a model is written provider/name, got {name!r}\n"
         "  → for example 'openai/gpt-4o-mini', 'ollama_chat/llama3.2' or 'sandbox/small'"
     )
+
+
+def test_models_are_found_by_whoever_the_session_says(monkeypatch):
+    """By name through the session; without one, an object is its own answer and a name is refused."""
+    lm = bridge.from_name("openai/x")
+    monkeypatch.setattr(bridge, "_find", None)
+    assert bridge.named(lm) is lm
+    with pytest.raises(DefinitionError, match="there is no session yet that knows the model 'openai/x'"):
+        bridge.named("openai/x")
+    bridge.find_with(lambda name: lm)
+    assert bridge.named("openai/y") is lm

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from dspex.bridge import prices
-from dspex.records import Price
+from dspex.records import ModelInfo, Price
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +68,15 @@ def test_without_litellm_there_is_no_table(monkeypatch):
     """Where LiteLLM is not installed, prices are unknown, not an error."""
     monkeypatch.setattr(prices.importlib.util, "find_spec", lambda name: None)
     assert prices._table.__wrapped__() == {}
+
+
+def test_what_is_known_of_a_model():
+    """Price, window and capabilities come from the table, with a provider's name or without; a declared price wins."""
+    found = prices.info_of("openai/gpt-4o-mini")
+    assert found.context_tokens == 128_000
+    assert {"vision", "function_calling"} <= found.capabilities
+    assert (found.price.input_usd, found.price.output_usd) == pytest.approx((0.15, 0.6))
+    assert prices.info_of("acme/nothing-2") == ModelInfo()
+    assert prices.info_of("ollama_chat/anything").price == Price(0, 0)
+    prices.declare("acme/nothing-3", Price(1, 2))
+    assert prices.info_of("acme/nothing-3") == ModelInfo(price=Price(1, 2))

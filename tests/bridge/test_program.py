@@ -7,7 +7,6 @@ from dspex import adapters
 from dspex.bridge import lm as bridge
 from dspex.bridge import prices, program
 from dspex.bridge.observe import Stopped
-from dspex.bridge.program import Binding
 from dspex.errors import DefinitionError, RateLimitedError, UnavailableError, UnknownNameError
 from dspex.records import Completion, Price, Usage
 
@@ -170,25 +169,6 @@ def test_a_program_without_predictors_is_refused():
         program.signature_of(dspy.Module())
 
 
-def test_bindable():
-    """DSPy's variables come first, then the program's own numbers, texts and truth values."""
-    common = ["demos", "instructions", "max_tokens", "model", "module", "temperature", "top_p"]
-    assert program.bindable(dspy.ChainOfThought("question -> answer")) == common
-    assert program.bindable(dspy.Predict("question -> answer")) == common
-    assert program.bindable(Writer()) == [*common, "rounds", "tone"]
-
-
-def test_module_is_bindable_only_where_there_is_one_to_swap():
-    """A program without a Predict or ChainOfThought of its own has no module variable."""
-
-    class Wrapper(dspy.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = Writer()
-
-    assert "module" not in program.bindable(Wrapper())
-
-
 def test_models_of():
     """The models that predictors are tied to are told by name, each once."""
     made = Writer()
@@ -218,164 +198,6 @@ def test_text_key_follows_what_is_said():
     assert len({key, *(program.text_key(each) for each in others)}) == 5
 
 
-# ── binding ─────────────────────────────────────────────────────────────────────────────────────
-
-PROGRAMS = [
-    lambda: dspy.Predict("question -> answer"),
-    lambda: dspy.ChainOfThought("question -> answer"),
-    Writer,
-]
-
-
-def state_of(made):
-    parts = [
-        (predictor.dump_state(json_mode=True), predictor.lm, list(predictor.demos))
-        for predictor in made.predictors()
-    ]
-    return repr((parts, getattr(made, "rounds", None), getattr(made, "tone", None)))
-
-
-@pytest.mark.parametrize("make", PROGRAMS)
-def test_binding_leaves_the_original_alone(make):
-    """Whatever is bound, the program that was given stays as it is."""
-    made, default = make(), lm_of()
-    made.predictors()[0].demos = [DEMO]
-    before = state_of(made)
-    bound = program.apply(
-        made,
-        Binding(
-            model=lm_of("other"),
-            module=dspy.Predict,
-            settings={"temperature": 0.9},
-            instructions="Other.",
-            demos=[],
-            attributes={"rounds": 7},
-        ),
-        default,
-    )
-    assert bound is not made
-    assert state_of(made) == before
-    assert default.kwargs.get("temperature") is None
-
-
-@pytest.mark.parametrize("make", PROGRAMS)
-def test_an_empty_binding_changes_nothing(make):
-    """Without parts to bind, the copy runs as the program does."""
-    made = make()
-    assert state_of(program.apply(made, Binding(), lm_of())) == state_of(made)
-
-
-@pytest.mark.parametrize("make", PROGRAMS)
-def test_each_part_reaches_every_predictor(make):
-    """Model, instructions and demos are set on all predictors."""
-    other = lm_of("other")
-    bound = program.apply(make(), Binding(model=other, instructions="Other.", demos=[DEMO]), lm_of())
-    for predictor in bound.predictors():
-        assert predictor.lm is other
-        assert predictor.signature.instructions == "Other."
-        assert predictor.demos == [DEMO]
-
-
-def test_no_demos_is_not_the_same_as_leaving_them():
-    """An empty list of demos takes them away; None leaves them."""
-    made = dspy.Predict("question -> answer")
-    made.demos = [DEMO]
-    assert program.apply(made, Binding(demos=[]), lm_of()).demos == []
-    assert program.apply(made, Binding(demos=None), lm_of()).demos == [DEMO]
-
-
-def test_settings_sit_on_the_predictors_own_model():
-    """Sampling settings go to a copy of the bound, the own or else the default model."""
-    default, own = lm_of("default"), lm_of("own", temperature=0.1)
-    made = Writer()
-    made.answer.lm = own
-    bound = program.apply(made, Binding(settings={"temperature": 0.9, "max_tokens": 7}), default)
-    draft, answer = bound.predictors()
-    assert (draft.lm.model, answer.lm.model) == ("echo/default", "echo/own")
-    for lm in (draft.lm, answer.lm):
-        assert (lm.kwargs["temperature"], lm.kwargs["max_tokens"]) == (0.9, 7)
-    assert own.kwargs["temperature"] == 0.1
-    bound = program.apply(made, Binding(model=lm_of("new"), settings={"top_p": 0.5}), default)
-    assert {(predictor.lm.model, predictor.lm.kwargs["top_p"]) for predictor in bound.predictors()} == {
-        ("echo/new", 0.5)
-    }
-
-
-def test_zero_is_a_setting():
-    """A temperature of 0 is set, not skipped."""
-    bound = program.apply(
-        dspy.Predict("q -> a"), Binding(settings={"temperature": 0.0}), lm_of(temperature=1.0)
-    )
-    assert bound.lm.kwargs["temperature"] == 0.0
-
-
-def test_attributes_change_how_the_program_runs():
-    """An attribute of the program's own takes effect when it runs."""
-    lm = lm_of()
-    for rounds, calls in ((1, 2), (4, 5)):
-        bound = program.apply(Writer(), Binding(attributes={"rounds": rounds}), lm)
-        _, outcome = program.run(bound, {"question": "?"}, lm)
-        assert outcome.usage.calls == calls
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "outputs"),
-    [
-        (dspy.Predict, dspy.ChainOfThought, ["reasoning", "answer"]),
-        (dspy.ChainOfThought, dspy.Predict, ["answer"]),
-        (dspy.ChainOfThought, dspy.ChainOfThought, ["reasoning", "answer"]),
-        (dspy.Predict, dspy.Predict, ["answer"]),
-    ],
-)
-def test_swapping_the_module_keeps_the_rest(before, after, outputs):
-    """Signature, demos and model stay, and reasoning comes or goes."""
-    made = before(dspy.Signature("question -> answer: int", "Be brief."))
-    predictor, own = made.predictors()[0], lm_of("own")
-    predictor.demos, predictor.lm = [DEMO], own
-    bound = program.apply(made, Binding(module=after), lm_of())
-    assert type(bound) is after
-    (swapped,) = bound.predictors()
-    assert list(swapped.signature.output_fields) == outputs
-    assert swapped.signature.instructions == "Be brief."
-    assert swapped.signature.output_fields["answer"].annotation is int
-    assert swapped.demos == [DEMO]
-    assert asked_of(swapped.lm) is asked_of(own)
-
-
-@pytest.mark.parametrize("after", [dspy.Predict, dspy.ChainOfThought])
-def test_swapping_the_module_keeps_the_predictors_own_settings(after):
-    """Settings that the user gave to the predictor itself are not lost."""
-    made = dspy.Predict("question -> answer", temperature=0.3)
-    bound = program.apply(made, Binding(module=after), lm_of())
-    assert bound.predictors()[0].config == {"temperature": 0.3}
-
-
-def test_own_reasoning_survives_the_swap():
-    """A field called "reasoning" that the user wrote is not taken for ChainOfThought's."""
-    bound = program.apply(
-        dspy.Predict("question -> reasoning, answer"), Binding(module=dspy.Predict), lm_of()
-    )
-    assert list(bound.signature.output_fields) == ["reasoning", "answer"]
-
-
-def test_every_part_of_a_composite_is_swapped():
-    """Both predictors of a composite become the module, and it still runs."""
-    lm = lm_of()
-    bound = program.apply(Writer(), Binding(module=dspy.Predict), lm)
-    assert (type(bound.draft), type(bound.answer)) == (dspy.Predict, dspy.Predict)
-    assert [list(predictor.signature.output_fields) for predictor in bound.predictors()] == [
-        ["draft"],
-        ["answer"],
-    ]
-    bound = program.apply(Writer(), Binding(module=dspy.ChainOfThought), lm)
-    assert [list(predictor.signature.output_fields) for predictor in bound.predictors()] == [
-        ["reasoning", "draft"],
-        ["reasoning", "answer"],
-    ]
-    prediction, outcome = program.run(bound, {"question": "?"}, lm)
-    assert (prediction.answer, outcome.output) == ("echo", {"reasoning": "echo", "answer": "echo"})
-
-
 # ── running ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -401,8 +223,11 @@ def test_a_program_that_returns_something_else():
 @pytest.mark.parametrize(
     ("error", "described"),
     [
-        (RateLimitedError("slow down", retry_after_s=2), "LMRateLimitError: [echo/echo] slow down"),
-        (UnavailableError("it is down"), "LMServerError: [echo/echo] it is down"),
+        (
+            RateLimitedError("slow down", retry_after_s=2),
+            "RateLimitedError: echo/echo asks to be called again later: slow down",
+        ),
+        (UnavailableError("it is down"), "UnavailableError: echo/echo is not available: it is down"),
     ],
 )
 def test_model_failures_become_outcomes(error, described):

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import dspy
 import pytest
 
+from dspex.bridge import binding, prices, program
 from dspex.bridge import lm as bridge
-from dspex.bridge import prices, program
 from dspex.records import Price
 
 API_KEY = "sk-planted-4711"
@@ -77,8 +77,8 @@ def lm(provider, monkeypatch):
     )
 
 
-def ask(lm, **binding):
-    made = program.apply(dspy.Predict("question -> answer"), program.Binding(**binding), lm)
+def ask(lm, **values):
+    made = binding.bind(dspy.Predict("question -> answer"), values, default_lm=lm)
     return program.run(made, {"question": "What is the capital of France?"}, lm)
 
 
@@ -102,7 +102,7 @@ def test_an_answer_over_http(provider, lm):
 
 def test_settings_travel_over_http(provider, lm):
     """Bound sampling settings and instructions are in the request that the provider sees."""
-    ask(lm, settings={"temperature": 0.25, "top_p": 0.5}, instructions="Name the city only.")
+    ask(lm, temperature=0.25, top_p=0.5, instructions="Name the city only.")
     ((_, _, request),) = provider.seen
     assert (request["temperature"], request["top_p"]) == (0.25, 0.5)
     assert "Name the city only." in request["messages"][0]["content"]

@@ -45,6 +45,9 @@ def test_constraints_are_annotated_types(text, expected):
         ("embedding(2)", [1.0, 2.0], [1.0]),
         ("probability", 1.0, 1 + 1e-9),
         ("probability", 0.0, -1e-9),
+        ("list[int >= 0]", [0, 1], [0, -1]),
+        ("dict[str len 1..2, float in [0, 1]]", {"ab": 1.0}, {"abc": 1.0}),
+        ('tuple[int > 0, str matching "[A-Z]"]', (1, "A"), (1, "a")),
     ],
 )
 def test_pydantic_enforces_them_through_dspys_class(text, right, wrong):

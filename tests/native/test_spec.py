@@ -77,6 +77,10 @@ CONSTRAINED = st.sampled_from(
         "dict[str, list[int]] = {'a': [1], \"b\": []}",
         'Literal["a", "b"] = "a"',
         "embedding(2) = [0, 1e-5]",
+        "list[int>=0 <=9] len ..5 = [1, 9]",
+        "dict[str len 1..3, float in [0, 1]] = {'a': 0.5}",
+        'tuple[int > 0, list[str? matching "[a-z]+"]]',
+        "set[int | None >= 1] | str",
     ]
 )
 
@@ -217,6 +221,22 @@ BAD = [
     ("a: str >= 3 -> b", "       ^", "'>=' is a constraint on a number, this is str", None),
     ("a: int len 3 -> b", "       ^", "'len' is a constraint on a text or a collection, this is int", None),
     ("a: bool >= 0 -> b", "        ^", "'>=' is a constraint on a number, this is bool", None),
+    ("a: list[str >= 3] -> b", "            ^", "'>=' is a constraint on a number, this is str", None),
+    ("a: list[int >= 5 <= 3] -> b", "                 ^", "no number is >= 5 and <= 3", None),
+    ("a: dict[str, int >= ] -> b", "                    ^", "expected a number, found ']'", None),
+    ("a: list[int >= 0 | None] -> b", "                 ^", "expected ']', found '|'", None),
+    (
+        "a: list[int positive] -> b",
+        "            ^",
+        "unknown constraint 'positive'; known: >=, >, <=, <, in, len, matching",
+        "fields are separated by commas",
+    ),
+    (
+        "a: list[int >= 1] = [3, 0] -> b",
+        "                    ^",
+        "a default must fit its field: [1]: expected int >= 1, got 0 (int)",
+        None,
+    ),
     ("a: int | str >= 0 -> b", "             ^", "'>=' is a constraint on a number, this is str", None),
     ('a: int matching "x" -> b', "       ^", "'matching' is a constraint on a text, this is int", None),
     (

@@ -52,6 +52,22 @@ UNFIT = [
         "0.5",
         ["input field 'value': expected float, got '0.5' (str); a text is not read as a number"],
     ),
+    (
+        "list[int >= 0]",
+        [1, 2, -3, True],
+        [
+            "input field 'value[2]': expected int >= 0, got -3 (int)",
+            "input field 'value[3]': expected int, got True (bool); a truth value is not read as a number",
+        ],
+    ),
+    (
+        "dict[str len 1..2, list[float in [0, 1]]]",
+        {"abc": [2.0], "a": [0.5]},
+        [
+            "input field 'value key 'abc'': expected str len 1..2, got 'abc' (str)",
+            "input field 'value['abc'][0]': expected probability (float >= 0 <= 1), got 2.0 (float)",
+        ],
+    ),
     ("str", 3, ["input field 'value': expected str, got 3 (int); write str(3)"]),
     ("str", b"x", ["input field 'value': expected str, got b'x' (bytes)"]),
     ("bool", 1, ["input field 'value': expected bool, got 1 (int)"]),

@@ -7,7 +7,7 @@ import * as view from "../../dspex/notebook/static/run_view.mjs";
 
 const status = {
   state: "running", reason: "", planned: 4, best: 1, default: 0.5, cost_usd: 0.01234, elapsed_s: 75,
-  simulated: true, running: [2, 3, 10],
+  simulated: true, running: [2, 3, 10, false], planned_scores: null,
 };
 const row = (number, score, final = 0, examples = 10) => [number, score, 0.05, examples, 0, 0.001, final, ["0.7", "<a&b>"]];
 const shown = { name: "s", variables: ["temperature", "model"], points: [row(0, 0.5), row(1, 0.8)], status };
@@ -33,12 +33,25 @@ test("a score that JSON cannot say has no place on the plot", () => {
 
 test("the status line says what is going on", () => {
   assert.equal(view.statusLine(shown), "Trial 3 of at most 4, 3 of 10 examples");
-  assert.match(view.statusLine({ ...shown, status: { ...status, running: [4, 3, 40] } }), /^Scoring the finalists, 3 of 40/);
+  assert.match(view.statusLine({ ...shown, status: { ...status, running: [4, 3, 40, true] } }), /^Scoring the finalists, 3 of 40/);
   assert.match(view.statusLine(shown, true), /^Cancelling/);
   assert.equal(view.statusLine({ ...shown, status: { ...status, state: "finished", reason: "4 trials done" } }),
     "Finished: 4 trials done, 2 trials scored");
   assert.equal(view.statusLine({ ...shown, status: { ...status, state: "cancelled", reason: "cancelled" } }),
     "Cancelled, 2 trials scored");
+});
+
+test("what can still be cancelled is running, in the queue too", () => {
+  const running = (state) => view.isRunning({ ...shown, status: { ...status, state } });
+  assert.deepEqual(["queued", "running", "finished", "cancelled", "failed"].map(running), [true, true, false, false, false]);
+});
+
+test("progress goes by examples where it is known how many are planned", () => {
+  assert.equal(view.progress({ ...shown, status: { ...status, planned_scores: 80 } }), 20 / 80);
+});
+
+test("a score of few examples is no part of the best so far", () => {
+  assert.deepEqual(view.bestSoFar(view.points({ ...shown, points: [row(0, 0.5), row(1, 1, 0, 2), row(2, 0.6)] })), [[0, 0.5], [2, 0.6]]);
 });
 
 test("progress counts the running trial's examples and ends at one", () => {

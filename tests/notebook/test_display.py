@@ -22,10 +22,12 @@ def html_of(shell, value) -> str:
 def values(shell):
     result = dx.execute(SIGNATURE, message=TRIAGE.dev[0].message).rate(1.0)
     space = dx.Space(
+        tone=dx.Online(dx.Choice(["brief", "kind"])),
         temperature=dx.Float(1e-3, 1.5, log=True),
         flag=dx.Bool(),
         model=dx.Model(["sandbox/small"]),
-        n=dx.Int(0, 4),
+        n=dx.Int(0, 4).given(flag=True),
+        constraints=["n < 4 or temperature < 1"],
     )
     return {
         "signature": SIGNATURE,
@@ -40,7 +42,20 @@ def values(shell):
     ("name", "expected"),
     [
         ("signature", ["Triage", "message", "label", "Literal["]),
-        ("space", ["temperature", "log", "true | false", "sandbox/small", "0 .. 4"]),
+        (
+            "space",
+            [
+                "brief | kind",
+                "choice, online",
+                "temperature",
+                "log",
+                "true | false",
+                "sandbox/small",
+                "0 .. 4",
+                "flag = true",
+                "n &lt; 4 or",
+            ],
+        ),
         ("result", ["label", "simulated", "analyze", "fall_back", "utility", "why:"]),
         ("decision", ["utility", "chosen with", "sandbox/large", "ChainOfThought"]),
         ("runtime", ["sandbox/medium", "simulated", "quality 0.6", "inline"]),
@@ -56,6 +71,7 @@ def test_shows_what_matters_without_script_or_network(shell, values, name, expec
     assert "<b>this</b>" not in drawn
     for tag in ("table", "tr", "td", "div", "details", "span"):
         assert len(re.findall(f"<{tag}[ >]", drawn)) == drawn.count(f"</{tag}>")
+    assert not re.search("<code[^>]*></code>", drawn), "an empty cell is empty, not a grey box"
 
 
 def test_a_route_is_a_plot_and_a_table(shell):

@@ -69,6 +69,7 @@ def began(runtime):
         space=dx.Space(temperature=dx.Float(0, 1.5, default=0.7)),
         trainset=task.train[:12],
         metric=metric,
+        optimizer="random",
         budget=dx.Budget(trials=6),
     )
     assert paused.wait(20)
@@ -116,6 +117,39 @@ def test_deltas_add_up_to_the_snapshot(began):
     assert len(shown.snapshot()["points"]) == 6
 
 
+def test_a_trial_that_grows_is_sent_again(runtime):
+    """A page that saw a trial with few examples is told when there are more."""
+    task, made = sandbox.task("triage"), []
+
+    def look(event):
+        if isinstance(event, TrialFinished) and made:
+            made[0][0].tick()
+
+    runtime.events.subscribe(look)
+    ready = threading.Event()
+
+    def metric(example, prediction):
+        if threading.current_thread().daemon:
+            ready.wait(20)
+        return dx.metrics.exact_match(example, prediction)
+
+    study = runtime.optimize(
+        dx.signature(task.signature, task.instructions),
+        space=dx.Space(temperature=dx.Float(0, 1.5, default=0.7)),
+        trainset=task.train[:24],
+        metric=metric,
+        budget=dx.Budget(trials=6),
+    )
+    made.append(_shown(study, Cell()))
+    ready.set()
+    study.wait()
+    shown, told = made[0]
+    assert any(
+        delta["start"] < delta["points"][0][0] + 1 < len(study.trials) for delta in told if delta["points"]
+    )
+    assert _merged({"points": []}, told) == shown.snapshot()["points"]
+
+
 def test_nothing_is_sent_when_nothing_is_new(began):
     """A tick without news costs no message; a second of waiting is news."""
     clock = Clock()
@@ -139,8 +173,8 @@ def test_examples_of_the_running_trial_are_counted(began):
     study.events.subscribe(lambda _event: seen.append(shown.snapshot()["status"]["running"]))
     go.set()
     study.wait()
-    assert [4, 0, 12] in seen
-    assert [4, 12, 12] in seen
+    assert [4, 0, 12, False] in seen
+    assert [4, 12, 12, False] in seen
 
 
 def test_cancel_message_cancels_the_study(began):

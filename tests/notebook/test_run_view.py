@@ -25,7 +25,7 @@ def _data(n_points, **changes):
     )
     facts = {
         "name": "s", "state": "running", "reason": "", "variables": ("temperature", "model"), "points": points,
-        "best": points[-1] if points else None, "default_score": 0.0, "planned_trials": 10, "cost_usd": 0.01,
+        "best": points[-1] if points else None, "default_score": 0.0, "planned_trials": 10, "planned_scores": None, "cost_usd": 0.01,
         "elapsed_s": 12.0, "is_simulated": True,
     }  # fmt: skip
     return RunData(**facts | changes)

@@ -44,8 +44,11 @@ def none_metric(example, prediction, trace=None):
         ({"metric": nan_metric}, r"nan_metric returned nan"),
         ({"metric": raising_metric}, r"raising_metric cannot score a perfect prediction: KeyError: 'colour'"),
         ({"metric": "exact_match"}, r"a metric must be callable, got 'exact_match'"),
-        ({"optimizer": "simbad"}, r"unknown optimizer 'simbad'; known: beacon, random"),
-        ({"space": dx.Space(tone=dx.Bool())}, r"Predict has none of tone; it can vary demos, instructions"),
+        ({"optimizer": "simbad"}, r"unknown optimizer 'simbad'; known: beacon, better_together"),
+        (
+            {"space": dx.Space(tone=dx.Bool())},
+            r"Predict has none of tone; it can vary adapter, demos, instructions",
+        ),
         ({"space": dx.Space(model=dx.Model(["sandbox/smal"]))}, r"did you mean 'sandbox/small'"),
         ({"space": dx.Space(model=dx.Model(["gpt-4o"]))}, r"a model is written provider/name, got 'gpt-4o'"),
     ],
@@ -122,3 +125,65 @@ def test_a_demo_is_never_scored():
     shown = {demo.message for demo in bound.predictors()[0].demos}
     assert len(shown) == 8
     assert not shown & {example.message for example in study.definition.scored}
+
+
+def test_every_part_of_a_space_reaches_the_program():
+    """Frozen, conditional and proposed values are bound, demos are picked as they say, and composites are not."""
+    asked = []
+
+    def propose(program, examples):
+        asked.append((type(program).__name__, len(examples)))
+        return ["Label it. Think twice."]
+
+    space = dx.Space(
+        model=dx.Model(["sandbox/small", "sandbox/large"]),
+        module=dx.Module(["Predict", "ChainOfThought"]),
+        temperature=dx.Temperature(0, 1, default=0.25).given(module="Predict"),
+        instructions=dx.Instruction(proposer=propose),
+        demos=dx.Demos(2, 4, choose="balanced", by="label"),
+        effort=dx.Composite("demos * 2"),
+        constraints=["effort < 9"],
+        frozen={"model": "sandbox/large"},
+    )
+    study = dx.optimize(
+        SIGNATURE,
+        space=space,
+        trainset=TRIAGE.train,
+        metric=dx.metrics.exact_match,
+        optimizer="random",
+        budget=dx.Budget(trials=6),
+    ).wait()
+    definition = study.definition
+    assert asked == [("Predict", len(TRIAGE.train))]
+    assert definition.space["instructions"].grid(1) == [None, "Label it. Think twice."]
+    assert definition.models == ["sandbox/large"]
+    assert all(
+        "temperature" in trial.configuration
+        for trial in study.finished_trials
+        if trial.configuration["module"] == "Predict"
+    )
+    chosen = {"module": "Predict", "temperature": 0.5, "instructions": "Label it. Think twice.", "demos": 2}
+    program = definition.bind(chosen)
+    assert (program.lm.model, program.lm.kwargs["temperature"]) == ("sandbox/large", 0.5)
+    assert program.signature.instructions == "Label it. Think twice."
+    assert len({demo.label for demo in program.demos}) == 2
+    without = definition.bind({"module": "ChainOfThought", "instructions": None, "demos": 2})
+    assert (
+        without.predictors()[0].signature.instructions
+        == definition.bind(definition.space.default()).predictors()[0].signature.instructions
+    )
+
+
+def test_a_set_of_demos_is_shown_as_it_is():
+    """Examples of the space's own are shown, and the whole trainset is scored."""
+    shown = {"message": "Where is my refund?", "label": "billing"}
+    space = dx.Space(demos=dx.DemoSet({"none": [], "one": [dspy.Example(**shown)]}))
+    study = dx.optimize(
+        SIGNATURE,
+        space=space,
+        trainset=TRIAGE.train,
+        metric=dx.metrics.exact_match,
+        budget=dx.Budget(trials=2),
+    ).wait()
+    assert len(study.definition.scored) == len(TRIAGE.train)
+    assert [dict(demo) for demo in study.definition.bind({"demos": "one"}).demos] == [shown]

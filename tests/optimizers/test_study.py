@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 
@@ -28,15 +29,23 @@ def begin(**changes):
     return dx.optimize(SIGNATURE, **given)
 
 
-@pytest.mark.parametrize("optimizer", ["beacon", "random"])
-def test_the_result_is_truly_better(optimizer):
+@pytest.mark.parametrize(
+    ("optimizer", "reason"),
+    [
+        ("beacon", "12 trials done|settled"),
+        ("random", "12 trials done"),
+        ("tpe", "12 trials done"),
+        ("gp", "12 trials done"),
+    ],
+)
+def test_the_result_is_truly_better(optimizer, reason):
     """By the sandbox's own truth, on examples never searched, the program gains at least 20 points."""
     study = begin(optimizer=optimizer, seed=3).wait()
     before = dx.sandbox.expected_score(study.definition.bind(SPACE.default()), TRIAGE.test)
     after = dx.sandbox.expected_score(study.program, TRIAGE.test)
     assert after > before + 0.2
     assert study.state == "finished"
-    assert study.reason == "12 trials done"
+    assert re.match(reason, study.reason)
 
 
 def test_it_is_never_worse_than_where_it_began():
@@ -47,10 +56,11 @@ def test_it_is_never_worse_than_where_it_began():
 
 
 def test_one_seed_is_one_study():
-    """Configurations, scores and costs are the same for the same seed."""
-    columns = ["phase", "score", "n_examples", "calls", "cost_usd", *SPACE]
-    one, two = begin(seed=5).wait().trials[columns], begin(seed=5).wait().trials[columns]
-    assert one.equals(two)
+    """Configurations and scores are the same for the same seed, and the second study pays for nothing."""
+    columns = ["phase", "score", "n_examples", *SPACE]
+    one, again = begin(seed=5).wait().trials[columns], begin(seed=5).wait()
+    assert one.equals(again.trials[columns])
+    assert again.usage.calls == 0
     assert not one.equals(begin(seed=6).wait().trials[columns])
 
 
@@ -73,11 +83,26 @@ def test_events_tell_the_whole_story(runtime):
     assert isinstance(seen[0], StudyStarted)
     assert isinstance(seen[-2], StudyFinished)
     assert isinstance(seen[-1], StudyAwaited)
-    trials = [event.trial for event in seen if isinstance(event, TrialFinished)]
-    assert trials == list(study.finished_trials)
+    finished = [event.trial for event in seen if isinstance(event, TrialFinished)]
+    newest = {trial.number: trial for trial in finished}
+    assert list(newest.values()) == list(study.finished_trials)
     scored = sum(isinstance(event, ExampleScored) for event in seen)
     assert scored == len(study.scores)
-    assert sum(isinstance(event, TrialStarted) for event in seen) == len(trials)
+    started = [event for event in seen if isinstance(event, TrialStarted)]
+    assert [event.number for event in started] == [trial.number for trial in finished]
+
+
+def test_a_trial_grows_and_keeps_its_number(runtime):
+    """BEACON comes back to a promising configuration: one trial, announced again with all that is known of it."""
+    seen = []
+    runtime.events.subscribe(lambda event: isinstance(event, TrialFinished) and seen.append(event.trial))
+    study = begin(budget=dx.Budget(trials=6)).wait()
+    search = [trial for trial in seen if trial.phase == "search"]
+    assert len(search) > len({trial.number for trial in search})
+    for number in {trial.number for trial in search}:
+        sizes = [trial.n_examples for trial in search if trial.number == number]
+        assert sizes == sorted(set(sizes))
+    assert runtime.store.trials(study.name) == list(study.finished_trials)
 
 
 def test_a_finished_trial_is_in_the_store_when_it_is_announced(runtime):
@@ -89,7 +114,7 @@ def test_a_finished_trial_is_in_the_store_when_it_is_announced(runtime):
             missing.append(event.trial.number)
 
     runtime.events.subscribe(check)
-    assert len(begin(budget=dx.Budget(trials=4)).wait().trials) == 8
+    assert len(begin(budget=dx.Budget(trials=4)).wait().trials) >= 6
     assert missing == []
 
 
@@ -230,19 +255,24 @@ def test_a_budget_of_seconds_holds():
 def test_nothing_is_paid_for_twice():
     """Finalists are scored only on the examples that the search did not score already."""
     study = begin(budget=dx.Budget(trials=6)).wait()
-    finals = study.trials[study.trials["phase"] == "final"]
-    assert (finals["n_examples"] == 80).all()
-    assert (finals["calls"] <= 80 - 48 + 4).all()  # a few answers are asked for again in JSON
+    final = {trial.configuration_key: trial for trial in study.finished_trials if trial.phase == "final"}
+    for trial in study.finished_trials:
+        if trial.phase == "search" and trial.configuration_key in final:
+            finalist = final[trial.configuration_key]
+            assert finalist.n_examples == 80
+            assert (
+                finalist.usage.calls <= 80 - trial.n_examples + 6
+            )  # a few answers are asked for again in JSON
     assert not study.scores.duplicated(["configuration", "example"]).any()
 
 
 def test_a_resumed_study_pays_only_for_what_is_missing():
     """Cancelled half-way and resumed: the same trials as if it had never stopped, each paid once."""
-    whole = begin(seed=9, name="whole").wait()
     part = begin(seed=9, name="part", budget=dx.Budget(trials=4)).wait()
     paid = part.usage.calls
     rest = begin(seed=9, name="part", resume=True).wait()
-    columns = ["score", *SPACE]
+    whole = begin(seed=9, name="whole").wait()
+    columns = ["score", "n_examples", *SPACE]
     searched = rest.trials[rest.trials["phase"] == "search"][columns].reset_index(drop=True)
     assert searched.equals(whole.trials[whole.trials["phase"] == "search"][columns].reset_index(drop=True))
     assert rest.best.configuration == whole.best.configuration

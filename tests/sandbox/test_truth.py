@@ -7,6 +7,8 @@ from dspy.utils.exceptions import AdapterParseError
 from dspex import sandbox
 from dspex.errors import DataError
 from dspex.sandbox.families import FAMILIES
+from dspex.variables.base import Demos, Module
+from dspex.variables.space import Space
 
 NAMES = ("triage", "arithmetic", "extraction")
 SETUPS = [
@@ -134,11 +136,21 @@ def test_wrong_demonstrations_hurt(program_of):
 def test_optimum_asks_a_space_for_its_candidates():
     """Anything with candidates() is a space."""
 
-    class Space:
+    class Lister:
         def candidates(self):
             yield from ({"demos": demos} for demos in range(3))
 
-    assert sandbox.task("extraction").optimum(Space()).configuration == {"demos": 2}
+    assert sandbox.task("extraction").optimum(Lister()).configuration == {"demos": 2}
+
+
+def test_optimum_keeps_to_what_is_frozen_in_a_space():
+    """A frozen variable is not searched, and counts all the same."""
+    task = sandbox.task("arithmetic")
+    space = Space(module=Module(["Predict", "ChainOfThought"]), demos=Demos(0, 2))
+    free, frozen = task.optimum(space), task.optimum(space.freeze(module="Predict"))
+    assert free.configuration["module"] == "ChainOfThought"
+    assert frozen.configuration["module"] == "Predict"
+    assert frozen.score < free.score - 0.1
 
 
 @pytest.mark.parametrize("candidate", [{"top_p": 1}, {"module": "ReAct"}, {"adapter": "BAMLAdapter"}])

@@ -1,13 +1,18 @@
 import logging
 import re
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from dspex.errors import DefinitionError, StoreError
+from dspex.records import Execution, Requirements, Strategy, Usage
 from dspex.store import Store, database, default_url
 from dspex.store.database import file_system_of, open_engine
+from dspex.store.log import Cursor
 
 MOUNTS = """\
 /dev/sda1 / ext4 rw 0 0
@@ -98,6 +103,56 @@ def test_sqlites_own_word_for_memory(tmp_path, monkeypatch):
     for url in ("sqlite://", "sqlite:///:memory:"):
         Store(url).close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_database_gets_the_columns_that_came_later(tmp_path):
+    """A store from before executions kept their configuration opens, is read, and takes new rows."""
+    path = str(tmp_path / "runs.db")
+    asked = Requirements("QA", "k", 3, 1, reasoning=False, complexity="low")
+    first, second = (
+        Execution(name, 1.0, asked, Strategy("m", "P"), "pinned", {}, ok=True, usage=Usage())
+        for name in ("old", "new")
+    )
+    with closing(Store(path)) as store:
+        store.append(first)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("alter table execution drop column configuration")
+        connection.commit()
+    with closing(Store(path)) as store:
+        store.append(replace(second, configuration={"temperature": 0.2}))
+        assert store.since(Cursor())[0] == [first, replace(second, configuration={"temperature": 0.2})]
+
+
+def test_two_processes_may_add_a_column_at_once(tmp_path, monkeypatch):
+    """Whoever comes second looks again, finds the column there and goes on."""
+    path = str(tmp_path / "runs.db")
+    Store(path).close()
+    bring_up_to_date, looked = database._bring_up_to_date, []
+
+    def after_the_other(engine):
+        looked.append(engine)
+        if len(looked) == 1:
+            add_a_column_twice(engine)
+        bring_up_to_date(engine)
+
+    monkeypatch.setattr(database, "_bring_up_to_date", after_the_other)
+    Store(path).close()
+    assert len(looked) == 2
+
+
+def test_a_column_that_cannot_be_added_is_an_error(tmp_path, monkeypatch):
+    """The database's own reason is given."""
+    path = str(tmp_path / "runs.db")
+    Store(path).close()
+    monkeypatch.setattr(database, "_bring_up_to_date", add_a_column_twice)
+    with pytest.raises(StoreError, match="duplicate column name: configuration"):
+        Store(path)
+
+
+def add_a_column_twice(engine):
+    """Do what the slower of two processes does."""
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE execution ADD COLUMN configuration JSON"))
 
 
 # ── damage ──────────────────────────────────────────────────────────────────────────────────────

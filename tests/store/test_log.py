@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import os
 import signal
@@ -8,7 +9,7 @@ import threading
 
 import pandas as pd
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from dspex.errors import StoreError
 from dspex.records import Execution, Label, Requirements, Score, Strategy, Trial, Usage
@@ -56,9 +57,10 @@ def begin(store, name, started_at=1.0):
     )
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "postgres"])
 def store(request, tmp_path):
-    made = Store("memory" if request.param == "memory" else str(tmp_path / "runs.db"))
+    url = {"memory": "memory", "file": str(tmp_path / "runs.db")}.get(request.param)
+    made = Store(url or request.getfixturevalue("postgres"))
     yield made
     made.close()
 
@@ -251,7 +253,9 @@ def test_a_row_that_cannot_be_written_surfaces_at_the_next_flush(store):
     store.append(execution("a"))
     store.flush()
     store.append(execution("a"))
-    with pytest.raises(StoreError, match=r"rows could not be written to sqlite://.*UNIQUE") as caught:
+    with pytest.raises(
+        StoreError, match=r"rows could not be written to (sqlite|postgresql).*(?i:unique)"
+    ) as caught:
         store.flush()
     assert caught.value.hint == "is the disk full, or another program holding the file?"
     store.flush()
@@ -344,6 +348,48 @@ def test_two_processes_write_one_file(path):
     store.close()
     assert {record.id for record in found} == {f"{name}{number}" for name in "ab" for number in range(600)}
     assert len(found) == 1200
+
+
+def test_two_processes_write_one_database(postgres):
+    """Two kernels on one PostgreSQL server lose nothing."""
+    writers = [writer(postgres, name, 100) for name in "ab"]
+    for process in writers:
+        go_on(process)
+    for process in writers:
+        assert process.communicate("\n", timeout=60)[0] == "flushed\n"
+    with contextlib.closing(Store(postgres)) as store:
+        found, _ = store.since(Cursor())
+    assert {record.id for record in found} == {f"{name}{number}" for name in "ab" for number in range(100)}
+
+
+def test_a_reader_misses_no_row_that_was_numbered_early_and_committed_late(postgres):
+    """Rows become visible in the order of their numbers, also when the first writer is slow to commit."""
+    numbered, committed = threading.Event(), threading.Event()
+
+    def pause(_connection, _cursor, statement, *_):
+        if statement.startswith("INSERT INTO execution"):
+            numbered.set()
+            committed.wait(30)
+
+    slow, quick, reader = (Store(postgres) for _ in range(3))
+    event.listen(slow._engine, "after_cursor_execute", pause)
+    slow.append(execution("early"))
+    assert numbered.wait(30)
+    quick.append(execution("late"))
+    flushing = threading.Thread(target=quick.flush)
+    flushing.start()
+    waiting = text("select count(*) from pg_locks where not granted")
+    with reader._engine.connect() as connection:
+        while flushing.is_alive() and not connection.execute(waiting).scalar():
+            flushing.join(0.01)
+    first, cursor = reader.since(Cursor())
+    committed.set()
+    flushing.join(30)
+    slow.flush()
+    second, _ = reader.since(cursor)
+    for store in (slow, quick, reader):
+        store.close()
+    assert [record.id for record in [*first, *second]] == ["early", "late"]
 
 
 def test_a_killed_process_loses_nothing_it_had_flushed(path):

@@ -1,7 +1,7 @@
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
-from dspex.records import Execution, Label, Requirements, Score, Strategy, Trial, Usage
+from dspex.records import Candidate, Execution, Label, Requirements, Score, Strategy, Trial, Usage
 from dspex.store import schema
 
 USAGE = Usage(1, 2, 3, 4e-6, 0.5)
@@ -14,7 +14,7 @@ def test_records_become_rows_and_rows_records():
         (
             schema.execution,
             execution := Execution(
-                "e", 1.0, asked, Strategy("m", "P"), "fallback", {}, False, USAGE, "no", "p"
+                "e", 1.0, asked, Strategy("m", "P"), "fallback", {}, False, USAGE, "no", "p", {"t": 0.5}
             ),
             schema.execution_row(execution),
             schema.to_execution,
@@ -28,9 +28,15 @@ def test_records_become_rows_and_rows_records():
         ),
         (
             schema.score,
-            score := Score("c", "e", 1.0, USAGE, "no"),
+            score := Score("c", "e", 1.0, USAGE, "no", "t", "m", 2, "Wrong.", "x"),
             schema.score_row("s", score),
-            schema.to_score,
+            lambda row: schema.to_score([row[column.name] for column in schema.SCORE_COLUMNS]),
+        ),
+        (
+            schema.candidate,
+            candidate := Candidate("k", 3, {"self": "Do."}, {"self": ({"q": "1"},)}, "j"),
+            schema.candidate_row("s", candidate),
+            schema.to_candidate,
         ),
     ]
     for table, record, row, back in pairs:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import assert_type
 
 import pandas as pd
 
 import dspex as dx
+from dspex.optimizers.comparing import Difference
+from dspex.optimizers.continuous import Continuous
 from dspex.orchestrator.insights import Route
 from dspex.orchestrator.result import Result
-from dspex.records import Decision, Trial
+from dspex.records import Change, Decision, Trial, Value
+from dspex.variables.leases import Lease
 
 task = dx.sandbox.task("triage")
 triage = dx.signature("message -> label, confidence: probability", "Label it.", name="Triage")
@@ -36,6 +40,20 @@ space = dx.Space(
     brief=dx.Bool(),
     tone=dx.Choice(["kind", "plain"]),
 )
+whole = dx.Space(
+    {"plan.temperature": dx.Temperature(), "plan.steps": dx.Int(1, 5).given(module="ReAct")},
+    module=dx.Module(["Predict", "ReAct"], costs={"ReAct": 4}),
+    examples=dx.Demos(0, 8, choose="balanced", by="label"),
+    direction=dx.Embedding(64, rank=3),
+    effort=dx.Composite("examples * 2"),
+    constraints=[dx.Constraint("not too much", "effort < 12"), "examples < 8"],
+)
+assert_type(whole | space, dx.Space)
+assert_type(whole.freeze(module="ReAct").without("effort"), dx.Space)
+assert_type(dx.Space.from_json(whole.to_json()), dx.Space)
+assert_type(whole.encode(whole.default()), list[float])
+assert_type(whole.n_configurations, float)
+assert_type(dx.spaces.llm(), dx.Space)
 study = dx.optimize(
     triage,
     space=space,
@@ -45,7 +63,44 @@ study = dx.optimize(
     budget=dx.Budget(trials=40, usd=1.0),
 )
 assert_type(study, dx.Study)
+assert_type(
+    dx.optimize(
+        triage,
+        trainset=task.train,
+        metric=dx.metrics.exact_match,
+        optimizer=dx.optimizers.Simba(max_steps=4),
+        budget=dx.Budget(tokens=100_000, patience=5),
+        timeout_s=30,
+    ),
+    dx.Study,
+)
 assert_type(study.wait(), dx.Study)
+again = dx.optimize(
+    triage,
+    space=space,
+    trainset=task.train,
+    metric=dx.metrics.exact_match,
+    holdout=0.2,
+    tags=["paper"],
+    warm_start=study,
+)
+assert_type(again.comparison, Difference)
+assert_type(again.compare(study), Difference)
+assert_type(dx.compare(again, "study"), pd.DataFrame)
+assert_type(again.importance(evaluator="ped-anova"), pd.DataFrame)
+assert_type(again.report().save("report.md"), Path)
+assert_type(again.export("study.zip"), Path)
+assert_type(again.heatmap().to_frame(), pd.DataFrame)
+registry = dx.Registry(dx.Space(tone=dx.Online(dx.Choice(["kind", "plain"]), cooldown_s=60)))
+assert_type(registry["tone"], Value)
+assert_type(registry.set({"tone": "plain"}, by="me", why="short", version=registry.version), Change)
+assert_type(dx.execute(triage, space=registry, message="hello"), Result)
+watch = dx.watch(triage, space=registry, trainset=task.train, metric=dx.metrics.exact_match, every=500)
+assert_type(watch, Continuous)
+assert_type(watch.history, pd.DataFrame)
+with registry.lease(["tone"], "me", on_conflict="preempt") as lease:
+    assert_type(lease, Lease)
+    lease["tone"] = "kind"
 assert_type(study.best, Trial)
 assert_type(study.trials, pd.DataFrame)
 assert_type(dx.history(), pd.DataFrame)
@@ -55,6 +110,13 @@ assert_type(dx.route(triage), Route)
 with dx.sandbox.serve(faults=[{"kind": "drop", "share": 0.1}], api_key="secret") as server:
     assert_type(server.url, str)
     server.set_faults(None)
+program = study.program
+bound = space.apply(program, space.default(), lm=dx.lm, examples=task.train)
+dx.Space.load(bound, "program.json").save("again.json")
+with space.applied(program, space.default()) as changed:
+    changed(message="hello")
+dx.apply({"store.k": 3}, {"store": object()}).restore()
+assert_type(dx.Space.infer(program, each_part=True), dx.Space)
 
 with dx.accelerate() as handle:
     assert_type(handle.is_active, bool)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import dspex as dx
 from dspex.errors import UnknownNameError, VariableError
-from dspex.variables.base import Bool, Choice, Float, Int, Model
+from dspex.variables.base import Bool, Choice, Composite, Constraint, Float, Int, Model
 from dspex.variables.space import Space
 
 
@@ -159,6 +159,177 @@ def test_names_of_any_type_are_reported():
     """A name that is no text is an unknown variable, not a crash."""
     with pytest.raises(VariableError, match="3 is not a variable of this space"):
         Space(demos=Int(0, 8)).check({3: 1, "demos": 0})
+
+
+# ── what does not always exist ───────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def conditional():
+    return Space(
+        module=Choice(["Predict", "BestOfN", "ReAct"]),
+        n=Int(2, 4).given(module="BestOfN"),
+        tools=Choice(["few", "many"]).given(module="ReAct"),
+        steps=Int(1, 2).given(tools="many"),
+    )
+
+
+def test_only_what_exists_is_in_a_configuration(conditional):
+    """Inactive variables are absent from every configuration, and the count is exact."""
+    found = [tuple(each.values()) for each in conditional.configurations()]
+    assert found == [
+        ("Predict",),
+        ("BestOfN", 2),
+        ("BestOfN", 3),
+        ("BestOfN", 4),
+        ("ReAct", "few"),
+        ("ReAct", "many", 1),
+        ("ReAct", "many", 2),
+    ]
+    assert conditional.n_configurations == 7
+    assert list(conditional.candidates(2)) == [
+        each for each in conditional.configurations() if each.get("n") != 3
+    ]
+    assert conditional.conditional == {"n", "tools", "steps"}
+    assert conditional.order.index("tools") < conditional.order.index("steps")
+
+
+def test_settings_of_what_does_not_exist_are_refused(conditional):
+    """A value where nothing exists says what it hangs on and how that stands."""
+    with pytest.raises(VariableError) as caught:
+        conditional.check({"module": "Predict", "n": 3, "steps": 1})
+    assert sorted(str(caught.value).splitlines()) == [
+        "  - n exists only when module = BestOfN; module is 'Predict'",
+        "  - steps exists only when tools = many; tools does not exist",
+        "this configuration does not fit the space:",
+    ]
+
+
+def test_what_hangs_on_a_mistake_is_not_judged(conditional):
+    """A misspelt choice is one failure, not also one of everything under it."""
+    with pytest.raises(VariableError) as caught:
+        conditional.check({"module": "BestOf", "n": 3})
+    assert str(caught.value).splitlines()[1:] == [
+        "  - module must be one of 'Predict', 'BestOfN', 'ReAct', got 'BestOf' (did you mean 'BestOfN'?)"
+    ]
+
+
+def test_what_is_left_out_is_filled_in(conditional):
+    """Defaults are filled in for what exists under the values given."""
+    assert conditional.complete({"module": "ReAct", "tools": "many"}) == {
+        "module": "ReAct",
+        "tools": "many",
+        "steps": 1,
+    }
+    with pytest.raises(VariableError, match="n exists only when"):
+        conditional.complete({"n": 3})
+
+
+def test_neighbours_differ_in_one_value(conditional):
+    """A neighbour changes one variable; what that brings into existence has its default."""
+    near = list(conditional.neighbours({"module": "BestOfN", "n": 3}))
+    assert near == [
+        {"module": "Predict"},
+        {"module": "ReAct", "tools": "few"},
+        {"module": "BestOfN", "n": 2},
+        {"module": "BestOfN", "n": 4},
+    ]
+
+
+def test_the_inactive_are_a_category_of_their_own(conditional):
+    """In the unit cube an absent label is one bin more, an absent number stands in the middle."""
+    assert [tuple(column) for column in conditional.columns] == [
+        ("module", "categorical", 3, False),
+        ("n", "ordered", 3, True),
+        ("tools", "categorical", 3, True),
+        ("steps", "ordered", 2, True),
+    ]
+    assert conditional.encode({"module": "Predict"}) == pytest.approx([1 / 6, 0.5, 5 / 6, 0.5])
+    assert conditional.encode({"module": "ReAct", "tools": "many", "steps": 2}) == pytest.approx(
+        [5 / 6, 0.5, 0.5, 0.75]
+    )
+    assert conditional.bounds() == [[0.0] * 4, [1.0] * 4]
+
+
+def test_too_many_to_count_are_bounded():
+    """Where a condition hangs on very many values, the count is an upper bound, found at once."""
+    space = Space(x=Int(0, 10**9), y=Int(1, 3).given(x=5), z=Bool())
+    assert space.n_configurations == (10**9 + 1) * 3 * 2
+
+
+def test_a_continuous_variable_that_chooses_is_counted_as_endless():
+    """Conditions on numbers hold for the numbers named."""
+    space = Space(x=Int(0, 2), y=Float(0, 1).given(x=[1, 2]))
+    assert space.n_configurations == float("inf")
+    assert [set(each) for each in space.candidates(2)] == [{"x"}, *[{"x", "y"}] * 2]
+    with pytest.raises(VariableError, match="a continuous variable has no last value: y"):
+        space.configurations()
+
+
+# ── rules ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_broken_rule_is_listed_with_its_values():
+    """A configuration is told each rule it breaks, and what the rule saw."""
+    space = Space(a=Int(0, 9), b=Int(0, 9), constraints=["a < b", Constraint("small", lambda a: a < 5)])
+    with pytest.raises(VariableError) as caught:
+        space.check({"a": 7, "b": 3})
+    assert str(caught.value) == (
+        "this configuration does not fit the space:\n"
+        "  - the constraint 'a < b' does not hold for a=7, b=3\n"
+        "  - the constraint 'small' does not hold for a=7"
+    )
+    assert space.breaks({"a": 7, "b": 3}).name == "a < b"
+    assert space.breaks({"a": 1, "b": 3}) is None
+
+
+def test_rules_hold_for_whatever_is_drawn_counted_or_near():
+    """Samples, walks, counts and neighbours all keep the rules."""
+    space = Space(a=Int(0, 3), b=Int(0, 3, default=1), constraints=["a < b"])
+    assert {each["a"] < each["b"] for each in space.sample_many(200, random.Random(0))} == {True}
+    assert space.n_configurations == len(list(space.configurations())) == 6
+    assert list(space.neighbours({"a": 0, "b": 1})) == [{"a": 0, "b": 2}]
+
+
+def test_an_infeasible_space_names_the_rule_that_failed_most():
+    """Drawing gives up after as many attempts as were allowed."""
+    attempts = []
+
+    def never(a):
+        attempts.append(a)
+        return a > 8
+
+    space = Space(
+        a=Int(0, 9),
+        b=Int(0, 9),
+        constraints=[Constraint("a is large", never), Constraint("b is larger", "b > a + 9")],
+    )
+    with pytest.raises(VariableError) as caught:
+        space.sample(random.Random(0), max_attempts=50)
+    assert len(attempts) == 50
+    assert caught.value.message.startswith(
+        "no configuration kept the constraints in 50 attempts; 'a is large' failed most"
+    )
+    with pytest.raises(VariableError, match="'b is larger' failed most"):
+        space.freeze(a=9).sample(random.Random(0), max_attempts=5)
+    with pytest.raises(VariableError, match="in 20 attempts"):
+        space.repair({"a": 0, "b": 0}, random.Random(0), max_attempts=20)
+
+
+def test_repairs_change_only_what_the_broken_rules_read():
+    """A repaired configuration keeps the rules, and what no broken rule reads stays as it was."""
+    space = Space(a=Int(0, 9), b=Int(0, 9), c=Int(0, 9), total=Composite("a + b"), constraints=["total <= 6"])
+    for seed in range(20):
+        mended = space.repair({"a": 9, "b": 9, "c": 7}, random.Random(seed))
+        space.check(mended)
+        assert mended["c"] == 7
+    assert space.repair({"a": 1, "b": 2, "c": 7}, random.Random(0)) == {"a": 1, "b": 2, "c": 7}
+
+
+def test_defaults_must_keep_the_rules():
+    """A space whose defaults break a rule says so when they are asked for."""
+    with pytest.raises(VariableError, match="'a < b' does not hold for a=0, b=0"):
+        Space(a=Int(0, 3), b=Int(0, 3), constraints=["a < b"]).default()
 
 
 # ── identity ────────────────────────────────────────────────────────────────────────────────────

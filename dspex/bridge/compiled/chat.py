@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dspy
 
-from dspex.bridge.compiled.plan import Plan, Slot, writer_of
-from dspex.bridge.compiled.values import UnprovenError, text_of, writers
+from dspex.bridge.compiled.plan import Plan, plain_slot
+from dspex.bridge.compiled.values import UnprovenError
+from dspex.bridge.compiled.writing import Frame, Slot
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_COMPLETED = "\n\n[[ ## completed ## ]]\n"
 _header = re.compile(r"\[\[ ## (\w+) ## \]\]").match
 _OPENING, _CLOSING = "[[ ## ", " ## ]]"
 _LINE_OPENING = f"\n{_OPENING}"
 
 
-def headed(name: str, info: Any) -> Slot:
-    """Describe a field whose value stands under its header."""
-    return Slot(name, f"[[ ## {name} ## ]]\n", writer_of(info))
-
-
 class ChatPlan(Plan):
     """What is fixed for one signature in the chat format."""
+
+    answer = Frame(closing="\n\n[[ ## completed ## ]]\n")
 
     def __init__(self, signature: type[dspy.Signature]) -> None:
         super().__init__(signature, dspy.ChatAdapter())
@@ -34,35 +28,7 @@ class ChatPlan(Plan):
 
     def slot(self, name: str, info: Any) -> Slot:
         """Describe one field."""
-        return headed(name, info)
-
-    def request(self, values: Mapping[str, Any]) -> str:
-        """Write the user message that asks for an answer."""
-        parts = []
-        for name, head, write in self.inputs:
-            if name in values:
-                value = values[name]
-                parts.append(head + (value if type(value) is str else write(value)))
-        parts.append(self.requirements)
-        return "\n\n".join(parts)
-
-    def user(self, values: Any, prefix: str, requirements: str | None) -> str:
-        """Write a user message from whichever inputs there are."""
-        return user_message(self.inputs, values, prefix, requirements)
-
-    def assistant(self, values: Any, missing: str | None) -> str:
-        """Write an assistant message; `missing` stands for an output that is not there."""
-        get = values.get
-        parts = [head + write(get(name, missing)) for name, head, write in self.outputs]
-        return "\n\n".join(parts).strip() + _COMPLETED
-
-    def pair(self, store: Mapping[str, Any]) -> tuple[str, str] | None:
-        """Write a demo's two messages, or None if a field is missing or None."""
-        asked = headed_values(self.inputs, store)
-        answered = None if asked is None else headed_values(self.outputs, store)
-        if asked is None or answered is None:
-            return None
-        return asked, answered + _COMPLETED
+        return plain_slot(info, name, f"[[ ## {name} ## ]]\n")
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         """Read a completion, or raise anything."""
@@ -119,30 +85,3 @@ def _checked_line(text: str, line: int, place: int, begin: int) -> int:
     if end >= 0 and beside and begin + len(beside) != end:
         raise UnprovenError  # DSPy drops the spaces at the line's end
     return begin
-
-
-def headed_values(slots: list[Slot], store: Mapping[str, Any]) -> str | None:
-    """Write all fields of a demo, or return None if one is missing or None."""
-    get, writer_of_type = store.get, writers.get
-    parts = []
-    for name, head, write in slots:
-        value = get(name)
-        if type(value) is str:
-            parts.append(head + value)
-        elif value is None:
-            return None
-        elif write is text_of:
-            parts.append(head + (writer_of_type(type(value)) or text_of)(value))
-        else:
-            parts.append(head + write(value))
-    return "\n\n".join(parts).strip()
-
-
-def user_message(slots: list[Slot], values: Any, prefix: str, requirements: str | None) -> str:
-    """Write the inputs that there are, each under its header."""
-    parts = [prefix]
-    parts += [head + write(values.get(name)) for name, head, write in slots if name in values]
-    if requirements is not None:
-        parts.append(requirements)
-    parts.append("")
-    return "\n\n".join(parts).strip()

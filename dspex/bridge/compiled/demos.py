@@ -6,16 +6,17 @@ import datetime as dt
 import decimal
 import uuid
 from itertools import chain
-from operator import attrgetter, is_
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import dspy
 import pydantic
 
 from dspex.bridge.compiled.values import UnprovenError, serializer_for
+from dspex.bridge.compiled.watching import holds_the_same, objects_in, stores_of_examples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 IMMUTABLE = frozenset(
     {
@@ -24,7 +25,7 @@ IMMUTABLE = frozenset(
     }
 )  # fmt: skip
 _EXAMPLES = frozenset({dspy.Example, dspy.Prediction})
-_stores_of_examples = attrgetter("_store")
+_dict_of_model = attrgetter("__dict__")
 _values_of = dict.values
 
 
@@ -36,6 +37,12 @@ def store_of(demo: Any) -> dict[str, Any]:
     if kind in _EXAMPLES:
         return demo._store  # type: ignore[no-any-return]  # noqa: SLF001  # its mapping protocol is this dict's
     raise UnprovenError
+
+
+def stores_of(demos: Any) -> list[dict[str, Any]]:
+    """Return the dicts in which demos keep their fields."""
+    found = stores_of_examples(demos, _EXAMPLES) if type(demos) is list else None
+    return list(map(store_of, demos)) if found is None else found
 
 
 class FrozenDemos:
@@ -52,42 +59,28 @@ class FrozenDemos:
         The messages.
     """
 
-    __slots__ = ("_dumps", "_inner", "_keys", "_lists", "_models", "_sizes", "_values", "messages")
+    __slots__ = ("_dict_copies", "_dumps", "_list_copies", "_lists", "_models", "_objects", "messages")
 
     def __init__(self, stores: list[dict[str, Any]], messages: list[dict[str, Any]]) -> None:
         self.messages = messages
-        self._keys = list(chain.from_iterable(stores))
-        self._values = list(chain.from_iterable(map(dict.values, stores)))
-        changing = [k for k, value in enumerate(self._values) if type(value) not in IMMUTABLE]
-        self._lists = [k for k in changing if _is_flat_list(self._values[k])]
-        self._models = [k for k in changing if _is_flat_model(self._values[k])]
-        known = {*self._lists, *self._models}
-        self._dumps = [(k, *_dumper(self._values[k])) for k in changing if k not in known]
-        self._sizes, self._inner = self._inside(self._values)
-
-    def _inside(self, values: list[Any]) -> tuple[list[int], list[Any]]:
-        groups = [values[k] for k in self._lists]
-        groups += [values[k].__dict__.values() for k in self._models]
-        return list(map(len, groups)), list(chain.from_iterable(groups))
-
-    def still_holds(self, demos: Iterable[Any]) -> bool:
-        """Whether these demos would be written the same."""
-        try:
-            stores = list(map(_stores_of_examples, demos))
-        except AttributeError:
-            stores = list(map(store_of, demos))
         values = list(chain.from_iterable(map(_values_of, stores)))
-        if not (
-            len(values) == len(self._values)
-            and all(map(is_, values, self._values))
-            and list(chain.from_iterable(stores)) == self._keys
-        ):
-            return False
-        if self._sizes:
-            sizes, inner = self._inside(values)
-            if sizes != self._sizes or not all(map(is_, inner, self._inner)):
-                return False
-        return all(dump(values[place]) == before for place, dump, before in self._dumps)
+        changing = [value for value in values if type(value) not in IMMUTABLE]
+        self._lists = list(filter(_is_flat_list, changing))
+        self._models = list(filter(_is_flat_model, changing))
+        dicts = stores + list(map(_dict_of_model, self._models))
+        self._objects = list(objects_in(dicts, self._lists))
+        self._dict_copies, self._list_copies = list(map(dict, dicts)), list(map(list, self._lists))
+        rest = [value for value in changing if not (_is_flat_list(value) or _is_flat_model(value))]
+        self._dumps = [(value, *_dumper(value)) for value in rest]
+
+    def still_holds(self, demos: Any) -> bool:
+        """Whether these demos would be written the same."""
+        dicts = stores_of(demos)
+        if self._models:
+            dicts += map(_dict_of_model, self._models)
+        return holds_the_same(dicts, self._dict_copies, self._lists, self._list_copies, self._objects) and (
+            not self._dumps or all(dump(value) == before for value, dump, before in self._dumps)
+        )
 
 
 def _is_flat_list(value: Any) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from functools import cached_property
+from json.encoder import encode_basestring
 from operator import is_
 from typing import TYPE_CHECKING, Any, get_origin
 
@@ -10,16 +12,20 @@ import dspy
 from dspy.adapters.json_adapter import _get_structured_outputs_response_format
 from pydantic_core import PydanticUndefined
 
-from dspex.bridge.compiled.chat import ChatPlan, headed_values
+from dspex.bridge.compiled.chat import ChatPlan
 from dspex.bridge.compiled.demos import IMMUTABLE
 from dspex.bridge.compiled.plan import Plan
 from dspex.bridge.compiled.readers import json_data
-from dspex.bridge.compiled.values import UnprovenError, indented_object
+from dspex.bridge.compiled.values import UnprovenError, indented_object, member_text
+from dspex.bridge.compiled.writing import Frame, Slot, pair_writer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from dspex.bridge.compiled.plans import Entry
+
+
+_SHOWN = {bool: "'true' if {v} else 'false'", int: "", str: "quoted({v})"}
 
 
 class JsonPlan(ChatPlan):
@@ -34,15 +40,22 @@ class JsonPlan(ChatPlan):
         get = values.get
         return indented_object({name: get(name, missing) for name in self.output_names})
 
-    def pair(self, store: Mapping[str, Any]) -> tuple[str, str] | None:
-        """Write a demo's two messages, or None if a field is missing or None."""
-        get = store.get
-        answers = {name: get(name) for name in self.output_names}
-        for value in answers.values():
-            if value is None:
-                return None
-        asked = headed_values(self.inputs, store)
-        return None if asked is None else (asked, indented_object(answers))
+    @cached_property
+    def pair(self) -> Callable[[Mapping[str, Any]], tuple[str, str] | None]:
+        """What writes a demo's two messages, or says None if a field is missing or None."""
+        members = [_member(slot) for slot in self.outputs]
+        write_members = pair_writer(self.inputs, members, Frame("{\n  ", ",\n  ", "\n}"))
+        names = (*self.input_names, *self.output_names)
+
+        def write(store: Mapping[str, Any]) -> tuple[str, str] | None:
+            try:
+                return write_members(store)
+            except UnprovenError:  # some value is known by the dump of the whole object only
+                if any(store.get(name) is None for name in names):
+                    return None
+                return self.user(store, "", None), self.assistant(store, None)
+
+        return write
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         """Read a completion, or raise anything."""
@@ -53,6 +66,12 @@ class JsonPlan(ChatPlan):
         return self.completed(
             signature, {name: readers[name](value) for name, value in found.items() if name in readers}
         )
+
+
+def _member(slot: Slot) -> Slot:
+    """Describe an output as a member of the JSON object."""
+    kind = slot.kind if slot.kind in (bool, int) else str
+    return Slot(slot.name, f"{encode_basestring(slot.name)}: ", member_text, "", kind, _SHOWN[kind])
 
 
 def response_format(entry: Entry, signature: type[dspy.Signature], native_tools: bool) -> Any:

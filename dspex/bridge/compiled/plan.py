@@ -6,7 +6,8 @@ A plan's fixed texts are rendered by DSPy itself, once; the rest is one writer a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspy.adapters._legacy_type_markers import _expand_legacy_custom_type_markers_in_chat_message as _expanded
 from dspy.adapters.types import History
@@ -14,9 +15,10 @@ from dspy.adapters.types.base_type import CUSTOM_TYPE_START_IDENTIFIER, Type
 from dspy.adapters.types.tool import ToolCalls
 from dspy.adapters.utils import apply_output_field_defaults
 
-from dspex.bridge.compiled.demos import FrozenDemos, store_of
+from dspex.bridge.compiled.demos import FrozenDemos, stores_of
 from dspex.bridge.compiled.readers import reader_for
 from dspex.bridge.compiled.values import UnprovenError, text_of, text_of_str_field
+from dspex.bridge.compiled.writing import Frame, Slot, pair_writer, request_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,14 +35,6 @@ _FROZEN_LIMIT = 4
 _copied = dict.copy
 
 
-class Slot(NamedTuple):
-    """A field: its name, the text that stands before its value, and what writes a value that is no `str`."""
-
-    name: str
-    head: str
-    write: Callable[[Any], str]
-
-
 class Plan(ABC):
     """What is fixed for one signature under one adapter. Subclasses add one format's texts.
 
@@ -51,6 +45,9 @@ class Plan(ABC):
     stock
         DSPy's adapter, which renders the fixed texts.
     """
+
+    answer: ClassVar[Frame]
+    """What stands around and between the outputs."""
 
     def __init__(self, signature: type[dspy.Signature], stock: dspy.Adapter) -> None:
         inputs, outputs = signature.input_fields, signature.output_fields
@@ -69,39 +66,49 @@ class Plan(ABC):
             isinstance(annotation, type) and issubclass(annotation, Type)
             for annotation in self.annotations.values()
         )
-        self.readers_: dict[str, Callable[[Any], Any]] | None = None
         self._frozen: dict[int, FrozenDemos] = {}
         self._last_demos = 0
 
-    @property
+    @cached_property
     def readers(self) -> dict[str, Callable[[Any], Any]]:
-        """Return the outputs' readers, made when the first completion is read."""
-        if self.readers_ is None:
-            self.readers_ = {name: reader_for(annotation) for name, annotation in self.annotations.items()}
-        return self.readers_
+        """The outputs' readers, made when the first completion is read."""
+        return {name: reader_for(annotation) for name, annotation in self.annotations.items()}
 
     @abstractmethod
     def slot(self, name: str, info: Any) -> Slot:
         """Describe one field."""
 
-    def request(self, values: Mapping[str, Any]) -> str:
-        """Write the user message that asks for an answer."""
-        return self.user(values, "", self.requirements)
+    @cached_property
+    def request(self) -> Callable[[Mapping[str, Any]], str]:
+        """What writes the user message that asks for an answer."""
+        return request_writer(
+            self.inputs, self.requirements, lambda values: self.user(values, "", self.requirements)
+        )
 
-    @abstractmethod
+    @cached_property
+    def pair(self) -> Callable[[Mapping[str, Any]], tuple[str, str] | None]:
+        """What writes a demo's two messages, or says None if a field is missing or None."""
+        return pair_writer(self.inputs, self.outputs, self.answer)
+
     def user(self, values: Any, prefix: str, requirements: str | None) -> str:
         """Write a user message from whichever inputs there are."""
+        parts = [prefix, *self._asked(values)]
+        if requirements is not None:
+            parts.append(requirements)
+        return "\n\n".join([*parts, ""]).strip()
 
-    @abstractmethod
+    def _asked(self, values: Any) -> list[str]:
+        return [
+            f"{slot.head}{slot.write(values[slot.name])}{slot.tail}"
+            for slot in self.inputs
+            if slot.name in values
+        ]
+
     def assistant(self, values: Any, missing: str | None) -> str:
         """Write an assistant message; `missing` stands for an output that is not there."""
-
-    def pair(self, store: Mapping[str, Any]) -> tuple[str, str] | None:
-        """Write a demo's two messages, or None if a field is missing or None."""
-        for name in (*self.input_names, *self.output_names):
-            if store.get(name) is None:
-                return None
-        return self.user(store, "", None), self.assistant(store, None)
+        get = values.get
+        parts = [f"{slot.head}{slot.write(get(slot.name, missing))}{slot.tail}" for slot in self.outputs]
+        return "\n\n".join(parts).strip() + self.answer.closing
 
     @abstractmethod
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
@@ -115,7 +122,7 @@ class Plan(ABC):
             if frozen.still_holds(demos):
                 return list(map(_copied, frozen.messages))
             self._frozen.pop(key, None)
-        stores = [store_of(demo) for demo in demos]
+        stores = stores_of(demos)
         messages = self._written(stores)
         # Only what is used twice is worth remembering.
         if key == self._last_demos:
@@ -126,8 +133,9 @@ class Plan(ABC):
     def _written(self, stores: list[dict[str, Any]]) -> Messages:
         first: Messages = []
         then: Messages = []
+        write = self.pair
         for store in stores:
-            pair = self.pair(store)
+            pair = write(store)
             if pair is not None:
                 content, answer = pair
                 message = {"role": "user", "content": content}
@@ -154,6 +162,8 @@ class Plan(ABC):
 
     def completed(self, signature: type[dspy.Signature], fields: dict[str, Any]) -> dict[str, Any]:
         """Put what was read into the signature's order, with defaults for what may be missing."""
+        if tuple(fields) == self.output_names:
+            return fields
         if len(fields) == len(self.output_names):
             return {name: fields[name] for name in self.output_names}
         completed: dict[str, Any] = apply_output_field_defaults(signature, fields)
@@ -177,9 +187,13 @@ def asking(content: str) -> dict[str, Any]:
     return _expanded(message) if MARKER in content else message
 
 
-def writer_of(info: Any) -> Callable[[Any], str]:
-    """Return what writes a field's values."""
-    return text_of_str_field if info.annotation is str else text_of
+def plain_slot(info: Any, name: str, head: str, tail: str = "") -> Slot:
+    """Describe a field whose values are written as they are."""
+    annotation = info.annotation
+    if annotation is str:
+        return Slot(name, head, text_of_str_field, tail)
+    is_plain = annotation is int or annotation is float or annotation is bool
+    return Slot(name, head, text_of, tail, annotation if is_plain else str)
 
 
 def _describes_itself(signature: type[dspy.Signature]) -> bool:

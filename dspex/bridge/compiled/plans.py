@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 import weakref
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import dspy
 from dspy.signatures.signature import SignatureMeta
+
+from dspex.bridge.compiled.watching import says_the_same
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 PROVEN = ("3.4.1",)
 """The DSPy versions whose texts the plans were compared with; any other runs DSPy's own code."""
-
-_watched = attrgetter("annotation", "json_schema_extra")
 
 
 class Entry:
@@ -58,11 +57,7 @@ class Entry:
     def fits(self, signature: type[dspy.Signature]) -> bool:
         """Whether this is still what the signature says."""
         self.used = True
-        return (
-            self.signature() is signature
-            and signature.__doc__ is self.doc
-            and list(map(_watched, signature.__pydantic_fields__.values())) == self.snapshot
-        )
+        return self.signature() is signature and says_the_same(signature, self.doc, self.snapshot)
 
 
 class Plans:

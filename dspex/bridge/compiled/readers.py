@@ -10,6 +10,7 @@ import enum
 import json
 import re
 import types
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import json_repair
@@ -95,26 +96,14 @@ def _json_reader(validate: Reader) -> Reader:
     return read
 
 
-def _int_reader(validate: Reader) -> Reader:
+def _number_reader(number: type, is_one: Callable[[str], Any], validate: Reader) -> Reader:
     read_any = _json_reader(validate)
 
     def read(value: Any) -> Any:
         kind = type(value)
-        if kind is int:
+        if kind is number:
             return value
-        return int(value) if kind is str and _is_int(value) else read_any(value)
-
-    return read
-
-
-def _float_reader(validate: Reader) -> Reader:
-    read_any = _json_reader(validate)
-
-    def read(value: Any) -> Any:
-        kind = type(value)
-        if kind is float:
-            return value
-        return float(value) if kind is str and _is_number(value) else read_any(value)
+        return number(value) if kind is str and is_one(value) else read_any(value)
 
     return read
 
@@ -148,8 +137,8 @@ def _reasoning_reader(validate: Reader) -> Reader:
 
 _SPECIAL: dict[type, Callable[[Reader], Reader]] = {
     bool: _bool_reader,
-    float: _float_reader,
-    int: _int_reader,
+    float: partial(_number_reader, float, _is_number),
+    int: partial(_number_reader, int, _is_int),
     Reasoning: _reasoning_reader,
 }
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from dspy.adapters.utils import serialize_for_json
 from pydantic import TypeAdapter
 
+from dspex.bridge.compiled.flat import flat_writer
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -37,8 +39,9 @@ def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
 
 
 _pieces = _make_encoder()
-_join = "".join
-_ONLY_STR = {str}
+_join, _comma = "".join, ", ".join
+_ONLY_STR = frozenset({str})
+_holds_only_str = _ONLY_STR.issuperset
 _DUMPED_AS_THEY_ARE = frozenset({bool, int, str, type(None)})
 
 
@@ -103,12 +106,12 @@ def writer_for(kind: type) -> Callable[[Any], str]:
     serializer = serializer_for(kind)
     if serializer is None:
         return _write_plain
-    to_python = serializer.to_python
-    is_list = kind is list
+    write = _dumping_writer(serializer.to_python)
+    return _kept(writers, kind, _list_writer(write) if kind is list else flat_writer(kind, write) or write)
 
+
+def _dumping_writer(to_python: Callable[..., Any]) -> Callable[[Any], str]:
     def write(value: Any) -> str:
-        if is_list and set(map(type, value)) == _ONLY_STR:
-            return _join(_pieces(value, 0))  # its dump is itself
         try:
             dumped = to_python(value, mode="json", fallback=str)
         except Exception:  # noqa: BLE001  # as DSPy: what cannot be dumped is shown as it prints
@@ -118,9 +121,24 @@ def writer_for(kind: type) -> Callable[[Any], str]:
             return _join(_pieces(dumped, 0))
         return str(dumped)
 
-    if len(writers) >= _LIMIT:
-        writers.clear()
-    writers[kind] = write
+    return write
+
+
+def _list_writer(otherwise: Callable[[Any], str]) -> Callable[[Any], str]:
+    def write(value: Any) -> str:
+        if _holds_only_str(map(type, value)):  # its dump is itself
+            return f"[{_comma(map(_QUOTED, value))}]"
+        return otherwise(value)
+
+    return write
+
+
+def _kept(
+    store: dict[type, Callable[[Any], str]], kind: type, write: Callable[[Any], str]
+) -> Callable[[Any], str]:
+    if len(store) >= _LIMIT:
+        store.clear()
+    store[kind] = write
     return write
 
 
@@ -182,7 +200,7 @@ def _indented(value: Any, newline: str) -> str:  # noqa: PLR0911  # one return a
     if kind is dict:
         if not value:
             return "{}"
-        if set(map(type, value)) != _ONLY_STR:
+        if not _holds_only_str(map(type, value)):
             raise UnprovenError
         inner = newline + "  "
         members = [
@@ -194,7 +212,7 @@ def _indented(value: Any, newline: str) -> str:  # noqa: PLR0911  # one return a
         if not value:
             return "[]"
         inner = newline + "  "
-        if set(map(type, value)) == _ONLY_STR:
+        if _holds_only_str(map(type, value)):
             return f"[{inner}{f',{inner}'.join(map(_QUOTED, value))}{newline}]"
         return f"[{inner}{f',{inner}'.join([_indented(each, inner) for each in value])}{newline}]"
     literal = _LITERALS.get(kind)
@@ -208,4 +226,59 @@ _LITERALS: dict[type, Callable[[Any], str]] = {
     float: to_json,  # which knows nan and the infinities
     int: int.__repr__,
     type(None): {None: "null"}.__getitem__,
+}
+
+
+member_writers: dict[type, Callable[[Any], str]] = {}
+_MEMBER = "\n  "
+_join_items = f",{_MEMBER}  ".join
+
+
+def member_text(value: Any) -> str:
+    """Return a member of the object that `indented_object` writes, where its own type says all of it.
+
+    Raises
+    ------
+    UnprovenError
+        If only the dump of the whole object tells.
+
+    Examples
+    --------
+    >>> print(member_text(["a"]))
+    [
+        "a"
+      ]
+    """
+    kind = type(value)
+    return (member_writers.get(kind) or _member_writer_for(kind))(value)
+
+
+def _member_writer_for(kind: type) -> Callable[[Any], str]:
+    write = _MEMBERS.get(kind) or flat_writer(kind, _unproven, _MEMBER) or _unproven
+    return _kept(member_writers, kind, write)
+
+
+def _unproven(_: Any) -> str:
+    raise UnprovenError
+
+
+def _float_member(value: float) -> str:
+    if value - value != 0:
+        raise UnprovenError  # nan and infinities are null within an object
+    return repr(value)
+
+
+def _list_member(value: list[Any]) -> str:
+    if not value:
+        return "[]"
+    if not _holds_only_str(map(type, value)):
+        raise UnprovenError
+    return f"[{_MEMBER}  {_join_items(map(_QUOTED, value))}{_MEMBER}]"
+
+
+_MEMBERS: dict[type, Callable[[Any], str]] = {
+    **_LITERALS,
+    float: _float_member,
+    list: _list_member,
+    str: _QUOTED,
 }

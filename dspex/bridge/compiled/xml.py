@@ -10,13 +10,15 @@ from xml.sax.saxutils import quoteattr
 import dspy
 from pydantic import TypeAdapter
 
-from dspex.bridge.compiled.plan import Plan, Slot, writer_of
-from dspex.bridge.compiled.values import UnprovenError, plain, text_of, text_of_str_field
+from dspex.bridge.compiled.plan import Plan, plain_slot
+from dspex.bridge.compiled.values import UnprovenError, plain, text_of_str_field
+from dspex.bridge.compiled.writing import Frame, Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 _LEAVES = {"string", "integer", "number", "boolean"}
+_ESCAPED = "{v}.replace('&', '&amp;').replace('<', '&lt;')"
 _group = dspy.XMLAdapter._group_children  # noqa: SLF001  # proven for this version only
 _value_of = dspy.XMLAdapter._elements_to_value  # noqa: SLF001  # as above
 _is_nested = dspy.XMLAdapter._uses_nested_xml  # noqa: SLF001  # as above
@@ -25,60 +27,29 @@ _is_nested = dspy.XMLAdapter._uses_nested_xml  # noqa: SLF001  # as above
 class XmlPlan(Plan):
     """What is fixed for one signature in the XML format."""
 
+    answer = Frame()
+
     def __init__(self, signature: type[dspy.Signature]) -> None:
-        self._outputs_of = {
-            name: _output_writer(name, info) for name, info in signature.output_fields.items()
-        }
+        outputs = signature.output_fields.items()
+        self._nested = {name for name, info in outputs if _is_nested(info.annotation)}
         super().__init__(signature, dspy.XMLAdapter())
         self._schemas: dict[str, Any] = {}
 
     def slot(self, name: str, info: Any) -> Slot:
-        """Describe one field; an output's writer writes its tags too."""
-        if name in self._outputs_of:
-            return Slot(name, "", self._outputs_of[name])
-        return Slot(name, f"<{name}>\n", writer_of(info))
-
-    def request(self, values: Mapping[str, Any]) -> str:
-        """Write the user message that asks for an answer."""
-        parts = []
-        for name, head, write in self.inputs:
-            if name in values:
-                value = values[name]
-                parts.append(f"{head}{value if type(value) is str else write(value)}\n</{name}>")
-        parts.append(self.requirements)
-        return "\n\n".join(parts)
+        """Describe one field."""
+        if name in self._nested:
+            return Slot(name, "", _nested_writer(name), kind=None)
+        slot = plain_slot(info, name, f"<{name}>\n", f"\n</{name}>")
+        if name in self.annotations and info.annotation is str:
+            return slot._replace(write=_escaped_text, shown=_ESCAPED)
+        return slot
 
     def user(self, values: Any, prefix: str, requirements: str | None) -> str:
         """Write a user message from whichever inputs there are."""
-        parts = [
-            f"{head}{write(values[name])}\n</{name}>" for name, head, write in self.inputs if name in values
-        ]
-        ends = [prefix, "\n\n".join(parts).strip()]
+        ends = [prefix, "\n\n".join(self._asked(values)).strip()]
         if requirements is not None:
             ends.append(requirements)
         return "\n\n".join([*ends, ""]).strip()
-
-    def assistant(self, values: Any, missing: str | None) -> str:
-        """Write an assistant message; `missing` stands for an output that is not there."""
-        get = values.get
-        return "\n\n".join([write(get(name, missing)) for name, _, write in self.outputs]).strip()
-
-    def pair(self, store: Mapping[str, Any]) -> tuple[str, str] | None:
-        """Write a demo's two messages, or None if a field is missing or None."""
-        get = store.get
-        asked = []
-        for name, head, write in self.inputs:
-            value = get(name)
-            if value is None:
-                return None
-            asked.append(f"{head}{value if type(value) is str else write(value)}\n</{name}>")
-        answered = []
-        for name, _, write in self.outputs:
-            value = get(name)
-            if value is None:
-                return None
-            answered.append(write(value))
-        return "\n\n".join(asked).strip(), "\n\n".join(answered).strip()
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         """Read a completion, or raise anything."""
@@ -104,25 +75,20 @@ class XmlPlan(Plan):
         return _value_of(elements, schema, schema.get("$defs", {}))
 
 
-def _output_writer(name: str, info: Any) -> Callable[[Any], str]:
-    """Return what writes an output with its tags around it."""
-    is_str = info.annotation is str
-    write_text = text_of_str_field if is_str else text_of
-    opening, closing = f"<{name}>\n", f"\n</{name}>"
+def _escaped_text(value: Any) -> str:
+    return text_of_str_field(value).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _nested_writer(name: str) -> Callable[[Any], str]:
+    """Return what writes a structured output, its tags included."""
 
     def write(value: Any) -> str:
-        text = value if type(value) is str else write_text(value)
-        if is_str:
-            text = text.replace("&", "&amp;").replace("<", "&lt;")
-        return opening + text + closing
-
-    def write_nested(value: Any) -> str:
         dumped = plain(value)
         if isinstance(dumped, (dict, list)):
             return _element(dumped, name, "")
-        return f"{opening}{dumped}{closing}"
+        return f"<{name}>\n{dumped}\n</{name}>"
 
-    return write_nested if _is_nested(info.annotation) else write
+    return write
 
 
 def _element(value: Any, tag: str, attributes: str) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from dspex.optimizers.study import Study, StudyState
-    from dspex.records import Scalar, Trial
+    from dspex.records import Trial, Value
 
     Place = Callable[[float], str]
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _TRIAL = "var(--jp-brand-color1,#0072B2)"
 _BEST = "var(--jp-success-color1,#009E73)"
 _FINAL = "var(--jp-warn-color0,#D55E00)"
+_FAINT = 0.35
+"""How strong a trial is drawn whose score says little yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Point:
     n_failed: int
     cost_usd: float
     is_final: bool
-    """Whether it was scored on every example; those of the search share a sample."""
+    """Whether it was scored on every example; those of the search were on some."""
     values: tuple[str, ...]
     """The configuration, one text per variable."""
 
@@ -53,6 +55,8 @@ class RunData:
     best: Point | None
     default_score: float | None
     planned_trials: int
+    planned_scores: int | None
+    """How many examples the search scores at most; None where that is not known."""
     cost_usd: float
     elapsed_s: float
     """Seconds that the finished trials took; those of a resumed study include what it did before."""
@@ -60,15 +64,21 @@ class RunData:
 
     @property
     def best_so_far(self) -> tuple[tuple[int, float], ...]:
-        """(trial number, highest score up to it) for each trial of the search.
+        """(trial number, highest score up to it) for each trial of the search that was scored on enough examples.
 
-        The finalists are scored on other examples, so that they cannot continue this line.
+        Enough is half as many as the trial with the most: a score of two examples says little. The finalists
+        are scored on other examples, so that they cannot continue this line.
         """
         line: list[tuple[int, float]] = []
         for point in drawable(self.points):
-            if not point.is_final:
+            if not (point.is_final or self.is_young(point)):
                 line.append((point.number, max(point.score, line[-1][1]) if line else point.score))
         return tuple(line)
+
+    def is_young(self, point: Point) -> bool:
+        """Whether a trial of the search was scored on too few examples, so far, to say much."""
+        most = max((each.n_examples for each in drawable(self.points) if not each.is_final), default=0)
+        return not point.is_final and point.n_examples < most / 2
 
     @property
     def summary(self) -> str:
@@ -84,7 +94,7 @@ class RunData:
 
 def run_data(study: Study) -> RunData:
     """Read what is drawn off a study, running or not."""
-    variables = tuple(study.definition.space)
+    variables = study.definition.variables
     points = tuple(_point(trial, variables) for trial in study.finished_trials)
     baseline = study.baseline
     return RunData(
@@ -95,7 +105,8 @@ def run_data(study: Study) -> RunData:
         points=points,
         best=_point(study.best, variables) if points else None,
         default_score=None if baseline is None else baseline.score,
-        planned_trials=study.definition.budget.trials,
+        planned_trials=study.definition.budget.trials or 0,
+        planned_scores=study.planned_scores,
         cost_usd=study.usage.cost_usd,
         elapsed_s=elapsed_s(study.finished_trials),
         is_simulated=study.is_simulated,
@@ -103,8 +114,12 @@ def run_data(study: Study) -> RunData:
 
 
 def elapsed_s(trials: Iterable[Trial]) -> float:
-    """Add up how long trials took, in seconds."""
-    return sum(trial.finished_at - trial.started_at for trial in trials)
+    """Add up the time in which trials were evaluated, in seconds; several at once count once."""
+    total, until = 0.0, -math.inf
+    for began, ended in sorted((trial.started_at, trial.finished_at) for trial in trials):
+        total += max(0.0, ended - max(began, until))
+        until = max(until, ended)
+    return total
 
 
 def drawable(points: Sequence[Point]) -> list[Point]:
@@ -126,23 +141,8 @@ def _point(trial: Trial, variables: Sequence[str]) -> Point:
     )
 
 
-def _shown(value: Scalar) -> str:
+def _shown(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-# ── an interactive figure ───────────────────────────────────────────────────────────────────────
-
-
-def _hover(point: Point, variables: Sequence[str]) -> str:
-    """Describe a point in plotly's own small HTML."""
-    spread = "" if point.stderr is None else f" ± {point.stderr:.3f}"
-    failed = f", {point.n_failed} failed" if point.n_failed else ""
-    lines = [f"<b>trial {point.number}: {point.score:.3f}{spread}</b>"]
-    lines += [
-        f"{escape(name)} = {escape(value)}" for name, value in zip(variables, point.values, strict=True)
-    ]
-    lines.append(f"{point.n_examples} examples{failed}, ${point.cost_usd:.4f}")
-    return "<br>".join(lines)
 
 
 # ── a picture, and the card around it ───────────────────────────────────────────────────────────
@@ -176,8 +176,12 @@ def run_svg(data: RunData) -> str:
             f'stroke-dasharray="6 4" opacity=".65" fill="none"><title>default {data.default_score:.3f}</title></path>'
         )
     parts.append(_steps([(x(number), y(score)) for number, score in data.best_so_far]))
-    parts += [_mark(point, x(point.number), y(point.score), data.variables) for point in points]
-    return "".join([*parts, _legend(has_finals=points[-1].is_final), "</svg>"])
+    young = [data.is_young(point) for point in points]
+    parts += [
+        _mark(point, x(point.number), y(point.score), data.variables, opacity=_FAINT if is_young else 1.0)
+        for point, is_young in zip(points, young, strict=True)
+    ]
+    return "".join([*parts, _legend(has_finals=points[-1].is_final, has_young=any(young)), "</svg>"])
 
 
 def run_html(data: RunData) -> str:
@@ -273,16 +277,17 @@ def _steps(places: Sequence[tuple[str, str]]) -> str:
     return f'<path d="{path}" fill="none" style="stroke:{_BEST}" stroke-width="2"/>'
 
 
-def _mark(point: Point, x: str, y: str, variables: Sequence[str]) -> str:
+def _mark(point: Point, x: str, y: str, variables: Sequence[str], *, opacity: float) -> str:
     values = ", ".join(f"{name}={value}" for name, value in zip(variables, point.values, strict=True))
     spread = "" if point.stderr is None else f" ± {point.stderr:.3f}"
     title = f"<title>trial {point.number}: {point.score:.3f}{spread}; {escape(values)}</title>"
     if point.is_final:
         return f'<path d="M{x} {y}m0 -6l6 6l-6 6l-6 -6z" style="fill:{_FINAL}">{title}</path>'
-    return f'<circle cx="{x}" cy="{y}" r="4" style="fill:{_TRIAL}">{title}</circle>'
+    faint = "" if opacity == 1 else f' opacity="{opacity}"'
+    return f'<circle cx="{x}" cy="{y}" r="4" style="fill:{_TRIAL}"{faint}>{title}</circle>'
 
 
-def _legend(*, has_finals: bool) -> str:
+def _legend(*, has_finals: bool, has_young: bool) -> str:
     def entry(x: int, mark: str, label: str) -> str:
         return f'<g transform="translate({x} 10)">{mark}<text x="14" dy=".35em">{label}</text></g>'
 
@@ -302,4 +307,12 @@ def _legend(*, has_finals: bool) -> str:
     if has_finals:
         diamond = f'<path d="M0 -6l6 6l-6 6l-6 -6z" style="fill:{_FINAL}"/>'
         entries.append(entry(_LEFT + 262, diamond, "finalist, on all examples"))
+    if has_young:
+        entries.append(
+            entry(
+                _LEFT + 446,
+                f'<circle r="4" style="fill:{_TRIAL}" opacity="{_FAINT}"/>',
+                "trial, on few examples",
+            )
+        )
     return "".join(entries)

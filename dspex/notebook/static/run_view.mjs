@@ -4,7 +4,8 @@
 /**
  * @typedef {[number, number | null, number | null, number, number, number, 0 | 1, string[]]} Row
  * @typedef {{ state: string, reason: string, planned: number, best: number | null, default: number | null,
- *   cost_usd: number, elapsed_s: number, simulated: boolean, running: [number, number, number] | null }} Status
+ *   cost_usd: number, elapsed_s: number, simulated: boolean, running: [number, number, number, boolean] | null,
+ *   planned_scores: number | null }} Status
  * @typedef {{ name: string, variables: string[], points: Row[], status: Status }} Snapshot
  * @typedef {{ start: number, points: Row[], status: Status }} Delta
  * @typedef {{ number: number, score: number, stderr: number | null, examples: number, failed: number,
@@ -24,6 +25,9 @@ export function merge(old, news) {
   return { ...old, points: [...old.points.slice(0, news.start), ...news.points], status: news.status };
 }
 
+/** How strong a trial is drawn whose score says little yet. */
+const FAINT = 0.35;
+
 /** The trials that have a place on an axis. @param {Snapshot} shown @returns {Point[]} */
 export function points(shown) {
   return shown.points
@@ -33,17 +37,26 @@ export function points(shown) {
     .filter((point) => Number.isFinite(point.score));
 }
 
-/** The highest score up to each trial of the search. @param {Point[]} all @returns {[number, number][]} */
+/** The trials of the search that were scored on enough examples, half of the most, and those on fewer.
+ * @param {Point[]} all @returns {[Point[], Point[]]} */
+export function byExamples(all) {
+  const search = all.filter((point) => !point.isFinal);
+  const enough = Math.max(0, ...search.map((point) => point.examples)) / 2;
+  return [search.filter((point) => point.examples >= enough), search.filter((point) => point.examples < enough)];
+}
+
+/** The highest score up to each trial of the search that was scored on enough examples.
+ * @param {Point[]} all @returns {[number, number][]} */
 export function bestSoFar(all) {
   let best = -Infinity;
-  return all.filter((point) => !point.isFinal).map((point) => [point.number, (best = Math.max(best, point.score))]);
+  return byExamples(all)[0].map((point) => [point.number, (best = Math.max(best, point.score))]);
 }
 
 /** @param {Snapshot} shown */
 const bestPoint = (shown) => points(shown).find((point) => point.number === shown.status.best);
 
 /** @param {Snapshot} shown */
-export const isRunning = (shown) => shown.status.state === "running";
+export const isRunning = (shown) => ["queued", "running"].includes(shown.status.state);
 
 // ── in words ────────────────────────────────────────────────────────────────────────────────────
 
@@ -68,20 +81,21 @@ export function statusLine({ points: rows, status }, cancelling = false) {
   }
   if (cancelling) return "Cancelling. While a cell is running, interrupt the kernel instead.";
   if (!status.running) return "Starting";
-  const [number, done, of] = status.running;
-  // Trials of the search share one sample: more examples than that means a finalist.
-  const isFinal = rows.length > 0 && of > rows[0][3];
-  const what = isFinal ? "Scoring the finalists" : `Trial ${number + 1} of at most ${status.planned}`;
+  const [number, done, of, isFinal] = status.running;
+  const what = isFinal ? "Scoring the finalists" : `Trial ${number + 1}${status.planned ? ` of at most ${status.planned}` : ""}`;
   return `${what}, ${done} of ${of} examples`;
 }
 
 /** The share of the work that is done, in [0, 1]. @param {Snapshot} shown */
 export function progress({ points: rows, status }) {
   if (status.state === "finished") return 1;
-  const searched = rows.filter((row) => !row[6]).length;
+  const search = rows.filter((row) => !row[6]);
+  if (status.planned_scores) return Math.min(1, search.reduce((sum, row) => sum + row[3], 0) / status.planned_scores);
+  const searched = search.length;
   const [number, done, of] = status.running ?? [0, 0, 1];
   const part = number === searched && number === rows.length ? done / Math.max(of, 1) : 0;
-  return Math.min(1, (searched + part) / status.planned);
+  // An optimizer of DSPy does not say how many programs it will try.
+  return status.planned ? Math.min(1, (searched + part) / status.planned) : 0;
 }
 
 /** Label, value and remark of each number that matters. @param {Snapshot} shown @returns {[string, string, string][]} */
@@ -124,6 +138,7 @@ const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
 export function traces(shown, colours) {
   const all = points(shown);
   const line = bestSoFar(all);
+  const [known, young] = byExamples(all);
   const marks = (/** @type {string} */ name, /** @type {Point[]} */ some, /** @type {object} */ marker) => ({
     type: "scatter", mode: "markers", name, marker: { size: 9, ...marker },
     x: some.map((point) => point.number), y: some.map((point) => point.score),
@@ -134,9 +149,10 @@ export function traces(shown, colours) {
     { type: "scatter", mode: "lines", name: "best so far", hoverinfo: "skip",
       line: { shape: "hv", width: 2, color: colours.best },
       x: line.map(([number]) => number), y: line.map(([, score]) => score) },
-    marks("trial", all.filter((point) => !point.isFinal), { color: colours.trial }),
+    marks("trial", known, { color: colours.trial }),
     marks("finalist, on all examples", all.filter((point) => point.isFinal),
       { color: colours.finalist, symbol: "diamond", size: 11 }),
+    marks("trial, on few examples", young, { color: colours.trial, opacity: FAINT }),
   ];
 }
 
@@ -212,10 +228,11 @@ export function drawing(shown, colours, width, height) {
     const steps = line.slice(1).map(([number, score]) => `H${x(number)}V${y(score)}`);
     add("path", { d: `M${x(line[0][0])} ${y(line[0][1])}${steps.join("")}`, fill: "none", stroke: colours.best, "stroke-width": 2 });
   }
+  const [, young] = byExamples(all);
   for (const point of all) {
     const [px, py, title] = [x(point.number), y(point.score), describe(point, shown.variables).join("\n")];
     if (point.isFinal) add("path", { d: `M${px} ${py}m0 -6l6 6l-6 6l-6 -6z`, fill: colours.finalist }, "", title);
-    else add("circle", { cx: px, cy: py, r: 4.5, fill: colours.trial }, "", title);
+    else add("circle", { cx: px, cy: py, r: 4.5, fill: colours.trial, ...(young.includes(point) ? { opacity: FAINT } : {}) }, "", title);
   }
   return made;
 }

@@ -70,14 +70,15 @@ def packed_plotly() -> bytes | None:
 
 
 def snapshot(
-    data: RunData, *, running: tuple[int, int, int] | None = None, elapsed_s: float | None = None
+    data: RunData, *, running: tuple[int, int, int, bool] | None = None, elapsed_s: float | None = None
 ) -> Message:
     """Say everything that the view draws, as JSON.
 
     Parameters
     ----------
     running
-        The trial that is being scored: its number, how many examples are done, and of how many.
+        What is being scored: the newest trial's number, how many examples are done, of how many, and whether
+        these are finalists.
     elapsed_s
         Seconds so far, the running trial included; None takes what the finished trials took.
     """
@@ -89,6 +90,7 @@ def snapshot(
             "state": data.state,
             "reason": data.reason,
             "planned": data.planned_trials,
+            "planned_scores": data.planned_scores,
             "best": None if data.best is None else data.best.number,
             "default": _finite(data.default_score),
             "cost_usd": round(data.cost_usd, 6),
@@ -100,7 +102,7 @@ def snapshot(
 
 
 def delta(full: Message, *, start: int) -> Message:
-    """Say what is new after the first `start` points; told twice or out of order, it does no harm."""
+    """Say what is new, or known better, after the first `start` points; told twice or late, it does no harm."""
     return {
         "type": "delta",
         "start": start,

@@ -293,8 +293,8 @@ def test_a_conversation_is_written_the_same(stock, ours):
     adapter = ours()
     for _ in range(3):
         assert adapter.format(Conversation, demos, inputs) == stock().format(Conversation, demos, inputs)
-    entry = adapter.plans.entry(Conversation)
-    assert entry.without_history is not None
+    kept = adapter.plans.entry(Conversation).without_history
+    assert (list(kept.input_fields), list(kept.output_fields)) == (["question"], ["answer"])
     assert "history" in inputs
 
 
@@ -503,7 +503,8 @@ def test_the_benchmark_names_its_peers(monkeypatch, capsys):
     monkeypatch.setattr(native, "_REPEATS", 2)
     monkeypatch.setattr(native, "_DEMOS", (0, 2))
     native.run()
-    lines = capsys.readouterr().out.splitlines()
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.endswith(dx.adapters.path())
     assert len(lines) == 2 * 3 * 2 + 2 * 3 + 6 + 3
     assert all("DSPy " in line and "cached " in line and "dspex " in line for line in lines)
 

@@ -1,0 +1,386 @@
+"""Execution: what happens between a call and its answer, cache, budget, guards and orchestrator included."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from dspex.bridge import asking
+from dspex.bridge import program as program_bridge
+from dspex.errors import DefinitionError, DspexError, ExhaustedError
+from dspex.native.signature import Signature, signature
+from dspex.optimizers.definition import Budget
+from dspex.orchestrator.cache import Request, inputs_key, prefix_of
+from dspex.orchestrator.result import Result
+from dspex.orchestrator.ways import Ways, narrowed
+from dspex.records import Outcome, Strategy, Usage
+from dspex.reliability import SingleFlight, deadline, is_overflow
+from dspex.reliability.spending import check
+from dspex.variables.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import dspy
+
+    from dspex.orchestrator.cache import Entry, ResponseCache
+    from dspex.orchestrator.engine import Orchestrator
+    from dspex.orchestrator.protection import Protection
+    from dspex.pools import Pool
+    from dspex.records import Configuration, Decision, Field, Objective
+    from dspex.reliability.spending import Spending
+
+    Task: TypeAlias = Any
+    """A signature (a spec, ours, or a `dspy.Signature` class) or a `dspy.Module`."""
+
+_WRONG = 0.5
+"""An answer that is rated below is not given again."""
+_REMEMBERED = 1_000
+"""Tasks whose keys are kept; who makes a new class for each call must not fill the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one call is to be made."""
+
+    pin: Strategy | None = None
+    explore: bool = True
+    space: Registry | None = None
+    timeout_s: float | None = None
+    budget: Budget | float | None = None
+    cache: bool | None = None
+    rollout_id: int | None = None
+
+
+class _Seen(NamedTuple):
+    """A task that was asked before: all of its key but the inputs, and what it depends on that may change."""
+
+    task: Any
+    """Kept alive, so that nothing else gets its identity."""
+    words: Any
+    settings: tuple[tuple[dspy.BaseLM, dict[str, Any]], ...]
+    adapter: Any
+    described: Signature
+    prefix: str
+
+    def still_holds(self, task: Any, adapter: Any) -> bool:
+        if self.adapter is not adapter or getattr(task, "__doc__", None) is not self.words:
+            return False
+        for lm, settings in self.settings:  # noqa: SIM110  # a generator takes twice as long
+            if lm.kwargs != settings:
+                return False
+        return True
+
+
+class Executor:
+    """Runs tasks for a runtime.
+
+    Parameters
+    ----------
+    lm
+        Finds a model by its name.
+    models, modules
+        What strategies are made of.
+    caches_by_default
+        Whether a call that says nothing about it may be answered from the cache.
+    budget
+        What may be spent in all.
+    """
+
+    def __init__(
+        self,
+        *,
+        lm: Callable[[str | dspy.BaseLM], dspy.BaseLM],
+        models: Sequence[str],
+        modules: Mapping[str, Callable[..., Any]],
+        orchestrator: Orchestrator,
+        protection: Protection | None,
+        cache: ResponseCache,
+        caches_by_default: bool,
+        spending: Spending,
+        budget: Budget | None,
+        pool: Pool,
+        objective: Objective,
+        timeout_s: float | None,
+    ) -> None:
+        self._lm = lm
+        self._models, self._modules = models, modules
+        self._orchestrator, self._protection = orchestrator, protection
+        self._cache, self._caches_by_default = cache, caches_by_default
+        self._spending, self._budget = spending, budget
+        self._pool, self._objective, self._timeout_s = pool, objective, timeout_s
+        self._programs: dict[tuple[str, str], tuple[tuple[Field, ...], dspy.Module]] = {}
+        self._seen: dict[Any, _Seen] = {}
+        self._flights: SingleFlight[Result] = SingleFlight()
+        self._is_pure = all(map(program_bridge.is_pure, modules.values()))
+
+    # ── the calls ───────────────────────────────────────────────────────────────────────────────
+
+    def execute(self, task: Task, inputs: Mapping[str, Any], **options: Any) -> Result:
+        """Run a task, or recall what it answered."""
+        asked = Options(**options)
+        request = self._request(task, inputs, asked)
+        if request is not None:
+            entry = self._cache.recall(request)
+            if entry is not None:
+                return self._recalled(request, entry)
+        return self._answer(task, inputs, asked, request)
+
+    async def aexecute(self, task: Task, inputs: Mapping[str, Any], **options: Any) -> Result:
+        """Do the same on the pool, so that the event loop stays free."""
+        asked = Options(**options)
+        request = self._request(task, inputs, asked)
+        if request is not None:
+            entry = self._cache.recall(request)
+            if entry is not None:
+                return self._recalled(request, entry)
+        future = self._pool.submit(self._answer, task, inputs, asked, request)
+        return await asyncio.wrap_future(future)
+
+    def explain(self, task: Task, inputs: Mapping[str, Any], *, space: Registry | None = None) -> Decision:
+        """Say how a task would be run and why, without running it."""
+        ways = self.ways(task)
+        ways.described.check_inputs(inputs)
+        if space is not None:
+            ways = self._narrowed(task, ways, space, lambda registry: registry.configuration)
+        return self._orchestrator.explain(
+            ways.described, inputs, ways.strategies, configuration=ways.configuration
+        )
+
+    def _answer(
+        self, task: Task, inputs: Mapping[str, Any], asked: Options, request: Request | None
+    ) -> Result:
+        ways = self.ways(task)
+        ways.described.check_inputs(inputs)
+        with deadline.within(self._timeout_s if asked.timeout_s is None else asked.timeout_s):
+            if request is None:
+                return self._run(task, inputs, asked, ways, has_older=False)
+            entry = self._cache.fetch(request, ways.described)
+            if entry is not None:
+                return self._recalled(request, entry)
+            return self._run_once(task, inputs, asked, ways, request)
+
+    def _run_once(
+        self, task: Task, inputs: Mapping[str, Any], asked: Options, ways: Ways, request: Request
+    ) -> Result:
+        """Run what is not known yet, together with whoever asks the same meanwhile."""
+        mine: list[Result] = []
+
+        def lead() -> Result:
+            older = self._cache.fetch(request, ways.described, stale=True)
+            try:
+                result = self._run(task, inputs, asked, ways, request=request, has_older=older is not None)
+            except DspexError as error:
+                if older is None or not _is_overflow(error):
+                    raise
+                result = self._recalled(request, older, is_stale=True)
+            else:
+                self._cache.put(request, ways.described, result)
+            mine.append(result)
+            return result
+
+        remaining = deadline.remaining_s()
+        result = self._flights.do(request, lead, timeout_s=None if math.isinf(remaining) else remaining)
+        if mine:
+            return result
+        entry = self._cache.recall(request)
+        return result if entry is None else self._recalled(request, entry)
+
+    def _run(
+        self,
+        task: Task,
+        inputs: Mapping[str, Any],
+        asked: Options,
+        ways: Ways,
+        *,
+        request: Request | None = None,
+        has_older: bool,
+    ) -> Result:
+        space = asked.space
+        if space is not None:
+            ways = self._narrowed(task, ways, space, Registry.use)
+        self._protect(ways, asked.pin)
+        done = self._orchestrator.orchestrate(
+            ways.described,
+            inputs,
+            ways.strategies,
+            _Attempt(ways, inputs, asked, self._check_budgets),
+            pool=self._pool.name,
+            pin=asked.pin,
+            explore=asked.explore,
+            configuration=ways.configuration,
+            learn=None if space is None else partial(space.learn, objective=self._objective),
+            has_older=has_older,
+        )
+        return Result(done, on_rating=partial(self._rate, space, request))
+
+    def _protect(self, ways: Ways, pin: Strategy | None) -> None:
+        """See to it that each model has its guard, and that the machine can take the call."""
+        if self._protection is None:
+            return
+        guards = self._protection.guards
+        for strategy in ways.strategies:
+            if guards.find(strategy.model) is None:
+                lm = ways.lm(strategy)
+                guards.of(strategy.model, key=asking.key_of(lm), is_local=asking.is_local(lm))
+        self._protection.check_load(ways.strategies if pin is None else [pin])
+
+    # ── the cache ───────────────────────────────────────────────────────────────────────────────
+
+    def _request(self, task: Task, inputs: Mapping[str, Any], asked: Options) -> Request | None:
+        """Name what is asked, or return None if it is to be asked in any case."""
+        if asked.cache is False or asked.space is not None:
+            if asked.cache:
+                raise DefinitionError(
+                    "calls with a registry teach it, so they are not cached; got cache=True and space=...",
+                    hint="leave one of them out",
+                )
+            return None
+        if asked.cache is None and not self._caches_by_default:
+            return None
+        adapter = program_bridge.adapter_in_force()
+        name = task if type(task) is str else id(task)
+        seen = self._seen.get(name)
+        if seen is None or not seen.still_holds(task, adapter):
+            seen = self._look(task, adapter, is_asked_for=asked.cache is True)
+            if seen is None:
+                return None
+            if not program_bridge.is_program(task):
+                if len(self._seen) >= _REMEMBERED:
+                    self._seen.clear()
+                self._seen[name] = seen
+        key = inputs_key(inputs)
+        return None if key is None else Request(seen.prefix, asked.pin, asked.rollout_id, key)
+
+    def _look(self, task: Task, adapter: Any, *, is_asked_for: bool) -> _Seen | None:
+        """Find out what the answers to a task depend on; None if that cannot be told, and nobody vouches for it."""
+        is_program = program_bridge.is_program(task)
+        if not is_asked_for and (is_program or not self._is_pure):
+            return None
+        ways = self.ways(task)
+        models = [self._lm(each) for each in dict.fromkeys(each.model for each in ways.strategies)]
+        settings = tuple((lm, dict(lm.kwargs)) for lm in models)
+        told = [[lm.model, asking.settings_of(lm)] for lm in models]
+        prefix = prefix_of(
+            ways.described,
+            ways.strategies,
+            [told, program_bridge.adapter_named(adapter)],
+            *([program_bridge.text_key(task)] if is_program else []),
+        )
+        return _Seen(task, getattr(task, "__doc__", None), settings, adapter, ways.described, prefix)
+
+    def _recalled(self, request: Request, entry: Entry, *, is_stale: bool = False) -> Result:
+        return Result.recalled(entry, on_rating=partial(self._rate, None, request), is_stale=is_stale)
+
+    def _rate(
+        self, space: Registry | None, request: Request | None, execution_id: str, quality: float
+    ) -> None:
+        label = self._orchestrator.rate(execution_id, quality)
+        if request is not None and quality < _WRONG:
+            self._cache.forget(request)
+        if space is not None:
+            space.learn(label, self._objective)
+
+    # ── what a task is ──────────────────────────────────────────────────────────────────────────
+
+    def ways(self, task: Task) -> Ways:
+        """Return what a task is, the ways it can be run, and the program and model for each way."""
+        if not program_bridge.is_program(task):
+            described = signature(task)
+            return Ways(
+                described,
+                [Strategy(model, module) for model in self._models for module in self._modules],
+                program=lambda strategy: self.program(described, strategy.module),
+                lm=lambda strategy: self._lm(strategy.model),
+            )
+        described = Signature.from_dspy(program_bridge.signature_of(task))
+        kind, own = type(task).__name__, program_bridge.models_of(task)
+        if own:
+            # An optimized program brings its own models; another one would be another program.
+            return Ways(
+                described,
+                [Strategy(" + ".join(own), kind)],
+                program=lambda _: task,
+                lm=lambda _: self._lm(self._models[0]),
+            )
+        return Ways(
+            described,
+            [Strategy(model, kind) for model in self._models],
+            program=lambda _: task,
+            lm=lambda strategy: self._lm(strategy.model),
+        )
+
+    def program(self, described: Signature, module: str) -> dspy.Module:
+        """Return the program that solves a signature through a module, made once."""
+        key = (described.key, module)
+        fields, program = self._programs.get(key, (None, None))
+        # A class that was defined anew in a notebook has the old one's name, and is another type.
+        if program is None or fields != described.fields:
+            program = program_bridge.make(described.to_dspy(), self._modules[module])
+            self._programs[key] = described.fields, program
+        return program
+
+    def _narrowed(
+        self, task: Task, ways: Ways, space: Registry, read: Callable[[Registry], Configuration]
+    ) -> Ways:
+        if not isinstance(space, Registry):
+            raise DefinitionError(
+                f"a task runs with the values of a registry, got {space!r}",
+                hint="space=dspex.Registry(space)",
+            )
+        is_program = program_bridge.is_program(task)
+        return narrowed(ways, space, read(space), is_program=is_program, lm=self._lm)
+
+    # ── what it may cost ────────────────────────────────────────────────────────────────────────
+
+    def _check_budgets(self, asked: Options, spent: Usage) -> None:
+        """Refuse the next attempt if this call, or the session, has spent what it may."""
+        if self._budget is not None:
+            check(self._budget, self._spending.total, whose="session")
+        if asked.budget is not None:
+            limit = asked.budget if isinstance(asked.budget, Budget) else Budget(usd=asked.budget)
+            check(limit, spent, whose="call")
+
+
+class _Attempt:
+    """Runs a task one way, within the deadline, if it may still spend anything."""
+
+    def __init__(
+        self,
+        ways: Ways,
+        inputs: Mapping[str, Any],
+        asked: Options,
+        check_budgets: Callable[[Options, Usage], None],
+    ) -> None:
+        self._ways, self._inputs, self._asked = ways, inputs, asked
+        self._check_budgets = check_budgets
+        self._spent = Usage()
+
+    def __call__(self, strategy: Strategy) -> Outcome:
+        self._check_budgets(self._asked, self._spent)
+        asked, ways = self._asked, self._ways
+        lm = asking.asker(ways.lm(strategy), past_caches=asked.cache is False, rollout=asked.rollout_id)
+        program = ways.program(strategy)
+
+        def run() -> Outcome:
+            return program_bridge.run(program, self._inputs, lm)[1]
+
+        remaining = deadline.remaining_s()
+        if math.isinf(remaining) or asking.is_local(lm):
+            outcome = run()
+        else:
+            outcome = asking.in_time(run, remaining, strategy.model)
+        self._spent += outcome.usage
+        broken = ways.described.broken_constraints(outcome.output) if outcome.output is not None else None
+        # An answer out of bounds is a failed attempt: another model may keep to them.
+        return outcome if broken is None else replace(outcome, output=None, error=broken)
+
+
+def _is_overflow(error: DspexError) -> bool:
+    """Whether a call failed for want of room alone."""
+    if isinstance(error, ExhaustedError):
+        return bool(error.failures) and all(map(is_overflow, error.failures))
+    return is_overflow(error)
