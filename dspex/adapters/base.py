@@ -179,7 +179,7 @@ class Adapter(ABC):
         return await asyncio.gather(*map(answered, asks))
 
     def close(self) -> None:
-        """Let go of what it holds; it may not be used afterwards."""
+        """Let go of the connections it holds; asked again, it opens new ones."""
 
     async def aclose(self) -> None:
         """Let go of what it holds, connections of this event loop included."""

@@ -25,7 +25,9 @@ class DirectAdapter(AskingAdapter):
     def steps(self, ask: Ask) -> Steps:
         """Ask once, and read what comes back."""
         field = forms.plain_field(ask, self.module)
-        form = None if field is not None or ask.signature is None else forms.form_of(ask.signature, self.module)
+        form = (
+            None if field is not None or ask.signature is None else forms.form_of(ask.signature, self.module)
+        )
         if form is not None:
             request = form.request()
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from dspex.adapters import forms
 from dspex.adapters.base import Adapter, Answer, Ask, Capabilities, unreadable
 from dspex.bridge.failures import translate
 from dspex.bridge.prices import price_of
-from dspex.errors import DefinitionError
+from dspex.errors import DefinitionError, UnknownNameError
 from dspex.records import Usage
 from dspex.redact import scrub
 
@@ -57,10 +58,14 @@ class InstructedAdapter(Adapter):
                 f"the instructed adapter needs {error.name}", hint="pip install 'dspex[structured]'"
             ) from error
         self.model, self.how, self._retries = model, how, retries
-        self._client: Any = instructor.from_openai(
-            openai.OpenAI(base_url=api_base, api_key=api_key, timeout=timeout_s, max_retries=0),
-            mode=instructor.Mode[how],
-        )
+        if how not in instructor.Mode.__members__:
+            raise UnknownNameError.among("instructor mode", how, instructor.Mode.__members__)
+
+        def connect() -> Any:
+            client = openai.OpenAI(base_url=api_base, api_key=api_key, timeout=timeout_s, max_retries=0)
+            return instructor.from_openai(client, mode=instructor.Mode[how])
+
+        self._connect, self._connected, self._lock = connect, connect(), threading.Lock()
         self.capabilities = Capabilities(schemas=("tool",))
 
     def answer(self, ask: Ask) -> Answer:
@@ -105,7 +110,17 @@ class InstructedAdapter(Adapter):
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.client.close()
+        with self._lock:
+            client, self._connected = self._connected, None
+        if client is not None:
+            client.client.close()
+
+    @property
+    def _client(self) -> Any:
+        with self._lock:
+            if self._connected is None:
+                self._connected = self._connect()
+            return self._connected
 
 
 def _root(error: BaseException) -> BaseException:

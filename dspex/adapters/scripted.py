@@ -87,7 +87,11 @@ class ScriptedAdapter(Adapter):
         self._rules = list(rules.items() if isinstance(rules, Mapping) else rules)
         self._otherwise, self._seed = otherwise, seed
         self._failure_rate = failure_rate
-        self._failures = list(failures) or [UnavailableError(f"{model} fails, as the script says", provider=model)]
+        self._failures = list(failures) or [
+            UnavailableError(
+                f"{model} fails, as the script says", provider=model, hint="failure_rate=0 lets it answer"
+            )
+        ]
         self._delay_s, self._jitter_s, self._piece_chars = delay_s, jitter_s, piece_chars
         self._sleep = sleep
         self._calls: list[Call] = []
@@ -154,7 +158,8 @@ class ScriptedAdapter(Adapter):
             )
         outputs = (TEXT,) if ask.signature is None else ask.signature.outputs
         if isinstance(value, Mapping):
-            return dict(value), json.dumps(dict(value), default=str, ensure_ascii=False)
+            output = _output(ask, value)
+            return output, json.dumps(output, default=str, ensure_ascii=False)
         if len(outputs) != 1:
             raise DefinitionError(
                 f"the script answers {value!r}, and the task has the outputs {', '.join(outputs)}",
@@ -173,6 +178,16 @@ class ScriptedAdapter(Adapter):
     ) -> None:
         with self._lock:
             self._calls.append(Call(len(self._calls), task, dict(inputs), output, error, delay_s))
+
+
+def _output(ask: Ask, given: Inputs) -> dict[str, Any]:
+    """Take what the task asks for; where it asks for text, a value is written as text."""
+    if ask.signature is None:
+        return {TEXT: str(given.get(TEXT, given))}
+    wanted = {field.name: field.annotation for field in ask.signature.fields if field.role == "output"}
+    return {
+        name: str(value) if wanted[name] is str else value for name, value in given.items() if name in wanted
+    }
 
 
 def _fits(when: When, inputs: Inputs) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import dspy
 
-from dspex.bridge import direct, wire
+from dspex.bridge import direct, observe, wire
 from dspex.bridge import lm as lm_bridge
 from dspex.bridge.failures import translated
 
@@ -106,7 +106,10 @@ class AnswererClient(_InProcess):
 
     def complete(self, prompt: Prompt) -> Completion:
         """Ask once."""
-        return self._answerer.answer(replace(prompt, model=self.name))
+        done = self._answerer.answer(replace(prompt, model=self.name))
+        observe.count(self.name, done.usage)
+        observe.add_simulated_latency(done.usage.latency_s)
+        return done
 
 
 class LmClient(_InProcess):
@@ -121,7 +124,8 @@ class LmClient(_InProcess):
     def complete(self, prompt: Prompt) -> Completion:
         """Ask once."""
         began = time.perf_counter()
-        with translated(self.name):
+        # DSPy counts a call only for a meter; this one passes it on.
+        with observe.metered(), translated(self.name):
             response = self._lm(wire.request_of(prompt, self.name))
         return wire.completion_of(response, self.name, time.perf_counter() - began)
 

@@ -7,12 +7,12 @@ import os
 import threading
 import time
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dspy import lm15
 
-from dspex.bridge import bounds, wire
+from dspex.bridge import bounds, observe, wire
 from dspex.bridge.failures import translated
 from dspex.errors import DefinitionError
 from dspex.reliability import deadline
@@ -111,18 +111,19 @@ class HttpClient:
         began = time.perf_counter()
         with translated(self.name):
             response = self._client().complete(wire.request_of(prompt, self._model))
-        return wire.completion_of(response, self.name, time.perf_counter() - began)
+        return self._counted(response, began)
 
     def stream(self, prompt: Prompt) -> Iterator[str | Completion]:
         """Ask once; yield the answer's pieces as they arrive, and at last the whole."""
-        began, request = time.perf_counter(), wire.request_of(prompt, self._model)
+        began, request, text = time.perf_counter(), wire.request_of(prompt, self._model), ""
         with translated(self.name):
             with lm15.ResponseStream(self._client().stream(request), request) as arriving:
                 for event in arriving.events():
                     if piece := _piece(event):
+                        text += piece
                         yield piece
             response = arriving.response
-        yield wire.completion_of(response, self.name, time.perf_counter() - began)
+        yield replace(self._counted(response, began), text=text)
 
     async def acomplete(self, prompt: Prompt) -> Completion:
         """Ask once, without blocking the event loop."""
@@ -133,19 +134,20 @@ class HttpClient:
                     response = await self._async_client().complete(wire.request_of(prompt, self._model))
             except TimeoutError:
                 raise watch.too_late() from None
-        return wire.completion_of(response, self.name, time.perf_counter() - began)
+        return self._counted(response, began)
 
     async def astream(self, prompt: Prompt) -> AsyncIterator[str | Completion]:
         """Ask once; yield the pieces and at last the whole, without blocking the event loop."""
-        began, request = time.perf_counter(), wire.request_of(prompt, self._model)
+        began, request, text = time.perf_counter(), wire.request_of(prompt, self._model), ""
         with translated(self.name):
             source = self._async_client().stream(request)
             async with lm15.AsyncResponseStream(source, request) as arriving:
                 async for event in arriving.events():
                     if piece := _piece(event):
+                        text += piece
                         yield piece
             response = await arriving.response()
-        yield wire.completion_of(response, self.name, time.perf_counter() - began)
+        yield replace(self._counted(response, began), text=text)
 
     def close(self) -> None:
         """Close the connections that threads use."""
@@ -160,6 +162,11 @@ class HttpClient:
         client = self._async.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.transport.aclose()
+
+    def _counted(self, response: Any, began: float) -> Completion:
+        done = wire.completion_of(response, self.name, time.perf_counter() - began)
+        observe.count(self.name, done.usage)
+        return done
 
     def _client(self) -> Any:
         with self._lock:

@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -82,17 +83,19 @@ class Meter:
         """Count one call to a model; DSPy calls this after each one that was not a cache hit."""
         tokens_in = int(usage_entry.get("prompt_tokens") or usage_entry.get("input_tokens") or 0)
         tokens_out = int(usage_entry.get("completion_tokens") or usage_entry.get("output_tokens") or 0)
-        used = Usage(1, tokens_in, tokens_out, price_of(lm).cost_usd(tokens_in, tokens_out))
+        self.count(lm, Usage(1, tokens_in, tokens_out, price_of(lm).cost_usd(tokens_in, tokens_out)))
+
+    def count(self, lm: str, used: Usage) -> None:
+        """Count one call to a model, priced already."""
         with self._lock:
             self._usage += used
         tally = tally_in_charge.get()
         if tally is not None and self._outer is None:
             tally.usage += used
         if self._outer is not None:
-            self._outer.add_usage(lm, usage_entry)
+            self._outer.count(lm, used)
         else:
-            for listener in _listeners:
-                listener(lm, used)
+            _tell(lm, used)
         self.check()
 
     def check(self) -> None:
@@ -116,6 +119,20 @@ class Meter:
         with self._lock:
             latency_s = self._simulated_s or time.perf_counter() - self._started
             return self._usage + Usage(latency_s=latency_s)
+
+
+def count(lm: str, used: Usage) -> None:
+    """Count a call to a model that went past DSPy: on the meter in charge, and for whoever listens."""
+    counted, meter = replace(used, latency_s=0.0), _current()
+    if meter is not None:
+        meter.count(lm, counted)
+    else:
+        _tell(lm, counted)
+
+
+def _tell(lm: str, used: Usage) -> None:
+    for listener in _listeners:
+        listener(lm, used)
 
 
 class _Gate(BaseCallback):  # type: ignore[misc]  # dspy is untyped

@@ -30,7 +30,9 @@ def request_of(prompt: Prompt, model: str) -> lm15.Request:
     return lm15.Request(
         model=model,
         system=prompt.system or None,
-        messages=tuple(lm15.Message(role=role, parts=(lm15.TextPart(text=text),)) for role, text in prompt.messages),
+        messages=tuple(
+            lm15.Message(role=role, parts=(lm15.TextPart(text=text),)) for role, text in prompt.messages
+        ),
         tools=tools,
         config=lm15.Config(**settings),
     )

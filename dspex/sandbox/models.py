@@ -197,7 +197,9 @@ class SimulatedModel:
         right = chance_of_right(self.name, traits, item)
         text = plain.written_object(schema, preferred, answer, thought=thought, chance=right)
         # An object without a place for the answer is filled as well as it can be.
-        return (text, chance * (1 - unreadable)) if text is not None else (json.dumps(from_schema(schema)), None)
+        return (
+            (text, chance * (1 - unreadable)) if text is not None else (json.dumps(from_schema(schema)), None)
+        )
 
     def _traits(self, reading: Reading, item: Item, temperature: float | None) -> Traits:
         stated, statements = stated_in(reading.instructions, item.family)

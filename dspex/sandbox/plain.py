@@ -67,7 +67,8 @@ def written_object(
             value[output.name] = thought
         elif certain(output):
             value[output.name] = round(chance, 2)
-    return json.dumps({**value, place.name: answer}, ensure_ascii=False)
+    said = str(answer) if place.type_text == "str" else answer
+    return json.dumps({**value, place.name: said}, ensure_ascii=False)
 
 
 def _inputs(text: str) -> dict[str, str]:

@@ -89,7 +89,12 @@ def message(envelope: Envelope, answers: Sequence[Answer]) -> dict[str, Any]:
     return {
         **_opening(envelope, answer),
         "content": [
-            {"type": "tool_use", "id": f"toolu_{envelope.id}", "name": call.name, "input": json.loads(call.arguments)}
+            {
+                "type": "tool_use",
+                "id": f"toolu_{envelope.id}",
+                "name": call.name,
+                "input": json.loads(call.arguments),
+            }
             for call in answer.calls
         ]
         or [{"type": "text", "text": answer.text or ""}],
@@ -142,7 +147,11 @@ def piece(_envelope: Envelope, text: str) -> bytes:
 def refusal(refused: Refused) -> dict[str, Any]:
     """Write an error."""
     kind = _KINDS.get(refused.status, "api_error")
-    said = "prompt is too long: " + refused.message if refused.code == "context_length_exceeded" else refused.message
+    said = (
+        "prompt is too long: " + refused.message
+        if refused.code == "context_length_exceeded"
+        else refused.message
+    )
     return {"type": "error", "error": {"type": kind, "message": said}}
 
 

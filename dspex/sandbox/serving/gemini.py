@@ -64,7 +64,10 @@ def _as_chat(given: dict[str, Any], model: str, *, streams: bool) -> dict[str, A
         "model": model,
         "messages": [
             *([{"role": "system", "content": system}] if system else []),
-            *({"role": _ROLES[each.get("role", "user")], "content": _text(each)} for each in given["contents"]),
+            *(
+                {"role": _ROLES[each.get("role", "user")], "content": _text(each)}
+                for each in given["contents"]
+            ),
         ],
         "max_tokens": settings.get("maxOutputTokens"),
         "temperature": settings.get("temperature"),
