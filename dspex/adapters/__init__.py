@@ -23,6 +23,7 @@ from dspex.adapters.structured import How, StructuredAdapter
 from dspex.bridge import clients
 from dspex.bridge.compiled.adapters import ChatAdapter, JSONAdapter, XMLAdapter, fallbacks
 from dspex.bridge.compiled.watching import path
+from dspex.reliability import deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,4 +120,4 @@ def _client(model: str | dspy.BaseLM, settings: dict[str, Any]) -> tuple[Any]:
         own["concurrency"] = settings["concurrency"]
     for name, value in clients.sampling_of(model).items():
         settings.setdefault(name, value)
-    return (clients.client_of(model, **own),)
+    return (clients.client_of(model, remaining_s=deadline.remaining_s, **own),)

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from dspex.errors import BadResponseError, DefinitionError, ExecutionError
-from dspex.records import Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
     from types import TracebackType
 
     from dspex.native.signature import Signature
+    from dspex.records import Usage
 
 Inputs = Mapping[str, Any]
 TEXT = "text"
@@ -178,7 +178,7 @@ class Adapter(ABC):
 
         return await asyncio.gather(*map(answered, asks))
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most hold nothing
         """Let go of the connections it holds; asked again, it opens new ones."""
 
     async def aclose(self) -> None:

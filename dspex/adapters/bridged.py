@@ -45,7 +45,7 @@ class BridgedAdapter(Adapter):
         if concurrency < 1:
             raise DefinitionError(f"concurrency must be a number > 0, got {concurrency}")
         self._program = module if program_bridge.is_program(module) else None
-        self._made: Any = None if self._program is not None else modules.maker(module)  # type: ignore[arg-type]  # no program
+        self._made: Any = None if self._program is not None else modules.maker(module)
         self._lm = None if model is None else modules.model_of(model)
         self._pool, self.concurrency = pool, concurrency
         named = module if isinstance(module, str) else getattr(module, "__name__", type(module).__name__)

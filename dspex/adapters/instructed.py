@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dspex.adapters import forms
 from dspex.adapters.base import Adapter, Answer, Ask, Capabilities, unreadable

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 When = Union[str, "re.Pattern[str]", Inputs, Callable[[Inputs], bool]]
 """A text that an input must hold, a pattern to be found in one, inputs that must be equal, or a function."""
-Then = Union[str, int, float, bool, Inputs, ExecutionError, Callable[[Inputs], Any]]
+Then = str | int | float | bool | Inputs | ExecutionError | Callable[[Inputs], Any]
 """The one output or all by name, an error to raise, or a function of the inputs that returns either."""
 _CHARS_PER_TOKEN = 4
 

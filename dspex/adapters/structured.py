@@ -14,12 +14,12 @@ from dspex.errors import (
     RequestRefusedError,
     UnknownNameError,
 )
-from dspex.records import Completion, Prompt
 
 if TYPE_CHECKING:
     from dspex.adapters.asking import Steps
     from dspex.adapters.base import Ask
     from dspex.bridge.clients import Client
+    from dspex.records import Completion, Prompt
 
 How = Literal["format", "tool", "words"]
 HOWS: tuple[How, ...] = get_args(How)

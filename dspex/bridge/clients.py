@@ -7,14 +7,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-import dspy
-
 from dspex.bridge import direct, observe, wire
 from dspex.bridge import lm as lm_bridge
 from dspex.bridge.failures import translated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    import dspy
 
     from dspex.records import Completion, Prompt, SchemaBy
 

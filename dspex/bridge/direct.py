@@ -14,11 +14,10 @@ from dspy import lm15
 
 from dspex.bridge import bounds, observe, wire
 from dspex.bridge.failures import translated
-from dspex.errors import DefinitionError
-from dspex.reliability import deadline
+from dspex.errors import DefinitionError, TimedOutError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from dspex.records import Completion, Prompt, SchemaBy
 
@@ -35,11 +34,25 @@ class Bounds:
     name: str
     timeout_s: float = TIMEOUT_S
     max_bytes: int = MAX_BYTES
+    remaining_s: Callable[[], float] | None = None
 
     def seconds_left(self) -> float:
-        """Say how long the next answer may take; the deadline in force may leave less."""
-        deadline.check()
-        return min(self.timeout_s, deadline.remaining_s())
+        """Say how long the next answer may take; the deadline in force may leave less.
+
+        Raises
+        ------
+        TimedOutError
+            If it has passed.
+        """
+        remaining = self.timeout_s if self.remaining_s is None else self.remaining_s()
+        if remaining <= 0:
+            raise TimedOutError(
+                f"there is no time left to ask {self.name}",
+                provider=self.name,
+                possibly_billed=False,
+                hint="give the call more time",
+            )
+        return min(self.timeout_s, remaining)
 
 
 class HttpClient:
@@ -59,6 +72,8 @@ class HttpClient:
         How many requests may be under way; more wait their turn.
     max_bytes
         How large one answer may be.
+    remaining_s
+        Asked before each request for the seconds that the deadline in force leaves.
     """
 
     streams = True
@@ -72,13 +87,14 @@ class HttpClient:
         timeout_s: float = TIMEOUT_S,
         concurrency: int = CONCURRENCY,
         max_bytes: int = MAX_BYTES,
+        remaining_s: Callable[[], float] | None = None,
     ) -> None:
         _check(timeout_s=timeout_s, concurrency=concurrency, max_bytes=max_bytes)
         self.name = model
         with translated(model):
             found = _resolve(model)
         self._provider, self._model = found.provider, found.model
-        self._bounds = Bounds(model, timeout_s, max_bytes)
+        self._bounds = Bounds(model, timeout_s, max_bytes, remaining_s)
         base = api_base or _base_from_environment(model)
         self._config = lm15.RouterConfig(
             api_keys={self._provider: api_key} if api_key else None,

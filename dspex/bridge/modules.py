@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from dspex.bridge import program as program_bridge
@@ -16,6 +15,8 @@ from dspex.errors import BadResponseError, DefinitionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import dspy
 
     from dspex.records import Usage
 
@@ -51,8 +52,8 @@ def answer(
 
 def maker(module: str | Callable[..., dspy.Module]) -> Callable[[type[dspy.Signature] | str], dspy.Module]:
     """Return what makes programs of one module, each signature's once."""
-    made = program_bridge.module_class(module)
-    return functools.lru_cache(maxsize=256)(made)
+    made: Any = functools.lru_cache(maxsize=256)(program_bridge.module_class(module))
+    return made  # type: ignore[no-any-return]  # the cache keeps no types
 
 
 def model_of(model: str | dspy.BaseLM) -> dspy.BaseLM:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dspy import lm15
 
@@ -20,10 +20,10 @@ _ANTHROPIC = "anthropic"
 
 def request_of(prompt: Prompt, model: str) -> lm15.Request:
     """Write a prompt as a request; `model` is what the provider calls it."""
-    schema, tools = prompt.response_schema, ()
+    schema, tools = prompt.response_schema, list[lm15.FunctionTool]()
     settings: dict[str, Any] = {"temperature": prompt.temperature, "max_tokens": prompt.max_tokens}
     if schema is not None and prompt.schema_by == "tool":
-        tools = (lm15.FunctionTool(name=_TOOL, description="Give the answer.", parameters=dict(schema)),)
+        tools.append(lm15.FunctionTool(name=_TOOL, description="Give the answer.", parameters=dict(schema)))
         settings["tool_choice"] = lm15.ToolChoice(mode="required")
     elif schema is not None:
         settings["response_format"] = _format_of(dict(schema))
@@ -33,7 +33,7 @@ def request_of(prompt: Prompt, model: str) -> lm15.Request:
         messages=tuple(
             lm15.Message(role=role, parts=(lm15.TextPart(text=text),)) for role, text in prompt.messages
         ),
-        tools=tools,
+        tools=tuple(tools),
         config=lm15.Config(**settings),
     )
 
@@ -71,7 +71,7 @@ def completion_of(response: lm15.Response, name: str, latency_s: float) -> Compl
         raise BadResponseError(
             f"{name} answered without text", provider=name, hint="ask it for text, or use another model"
         )
-    finish = "length" if response.finish_reason == "length" else "stop"
+    finish: Literal["stop", "length"] = "length" if response.finish_reason == "length" else "stop"
     return Completion(text, usage_of(response.usage, name, latency_s), finish)
 
 

@@ -18,8 +18,8 @@ from starlette.routing import Route
 
 from dspex.errors import DspexError
 from dspex.sandbox.serving import gemini, replies
-from dspex.sandbox.serving.anthropic import ANTHROPIC
 from dspex.sandbox.serving.answers import answers
+from dspex.sandbox.serving.anthropic import ANTHROPIC
 from dspex.sandbox.serving.mishaps import Mishap, Plan
 from dspex.sandbox.serving.requests import Refused
 from dspex.sandbox.serving.wires import OPENAI

@@ -121,7 +121,7 @@ def refusal(refused: Refused) -> dict[str, Any]:
 
 
 def _parts(answer: Answer) -> list[dict[str, Any]]:
-    calls = [
+    calls: list[dict[str, Any]] = [
         {"functionCall": {"name": call.name, "args": json.loads(call.arguments)}} for call in answer.calls
     ]
     return calls or [{"text": answer.text or ""}]
@@ -133,7 +133,7 @@ def _reply(
     candidate: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
     if finish is not None:
         candidate["finishReason"] = _STOPPED[finish]
-    reply = {"candidates": [candidate], "modelVersion": envelope.model, "responseId": envelope.id}
+    reply: dict[str, Any] = {"candidates": [candidate], "modelVersion": envelope.model, "responseId": envelope.id}
     if answer is not None:
         reply["usageMetadata"] = {
             "promptTokenCount": answer.tokens_in,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dspex.sandbox.serving import replies
 from dspex.sandbox.serving.requests import read
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from dspex.sandbox.serving.answers import Answer
     from dspex.sandbox.serving.requests import ChatRequest, Refused
 
