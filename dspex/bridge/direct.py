@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+import urllib.request
 import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -189,7 +190,7 @@ class HttpClient:
             if self._sync is None:
                 router = lm15.LMRouter(self._config)
                 self._sync = router.lm(f"{self._provider}:{self._model}")
-                self._sync.transport = bounds.BoundedTransport(self._sync.transport, self._bounds)
+                self._sync.transport = bounds.BoundedTransport(self._transport(self._sync), self._bounds)
             return self._sync
 
     def _async_client(self) -> Any:
@@ -198,9 +199,18 @@ class HttpClient:
         if client is None:
             router = lm15.AsyncLMRouter(self._config)
             client = router.lm(f"{self._provider}:{self._model}")
-            client.transport = bounds.AsyncBoundedTransport(client.transport, self._bounds)
+            client.transport = bounds.AsyncBoundedTransport(self._transport(client), self._bounds)
             self._async[loop] = client
         return client
+
+
+    def _transport(self, client: Any) -> Any:
+        """Make the client's own kind of transport, which looks for proxies only if there are any.
+
+        It reads the whole environment for each request otherwise: a fifth of the time that one takes.
+        """
+        made: Any = type(client.transport)
+        return made(**self._config.transport_kwargs(), trust_env=bool(urllib.request.getproxies()))
 
 
 def can_reach(model: str) -> bool:
