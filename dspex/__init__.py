@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dspex import adapters, optimizers, sandbox
+    from dspex import adapters, optimizers, reliability, sandbox
     from dspex.bridge.applying import apply
     from dspex.bridge.compiled.accelerate import accelerate, accelerated
     from dspex.errors import DefinitionError, DspexError, ExecutionError, ValuesError
@@ -129,6 +129,7 @@ __all__ = [
     "optimize",
     "optimizers",
     "output",
+    "reliability",
     "route",
     "runs",
     "sandbox",
@@ -174,6 +175,7 @@ _HOMES = {
     "Online": "dspex.variables.online",
     "Registry": "dspex.variables.registry",
     "Reliability": "dspex.reliability.guards",
+    "reliability": "dspex.reliability",
     "Runtime": "dspex.runtime",
     "Signature": "dspex.native.signature",
     "Space": "dspex.variables.space",
@@ -212,7 +214,7 @@ _HOMES = {
     "validators": "dspex.native.validators",
     "watch": "dspex.session",
 }
-_ROOMS = ("adapters", "metrics", "optimizers", "sandbox", "spaces", "validators")
+_ROOMS = ("adapters", "metrics", "optimizers", "reliability", "sandbox", "spaces", "validators")
 
 
 def __getattr__(name: str) -> Any:

@@ -275,7 +275,14 @@ class Runtime:
         )
         row = self._row(definition, resume=resume)
         known = self.store.scores(definition.name) if resume else ()
-        study = Study(definition, pool=self.pool, store=self.store, events=self.events, known=known)
+        study = Study(
+            definition,
+            pool=self.pool,
+            store=self.store,
+            events=self.events,
+            known=known,
+            pauses=self._searching_pauses,
+        )
         if isinstance(space, Registry) and definition.recipe is None:
             study.lease_of(space, on_conflict)
         self._enter(definition, row)
@@ -298,6 +305,12 @@ class Runtime:
         )
         self.watches.append(watch)
         return watch.start()
+
+    def _searching_pauses(self) -> bool:
+        if self.protection is None:
+            return False
+        self.protection.look()
+        return not self.protection.degradation.allows(Work.OPTIMIZATION)
 
     def _student(self, task: Task) -> tuple[dspy.Module, str]:
         """Return the program that is searched, and what tables call it."""

@@ -19,7 +19,7 @@ from dspex.optimizers.searching import Searching
 from dspex.optimizers.trials import Trials, Workshop
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     import dspy
     import pandas as pd
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 StudyState = Literal["queued", "running", "finished", "cancelled", "failed"]
 
+_PAUSE_S = 0.1
+"""How often a paused study looks whether it may go on."""
+
 
 class Study(Experiment):
     """A running or finished search, under the name that the store and `dspex.runs()` know. Made by `dspex.optimize`."""
@@ -46,6 +49,7 @@ class Study(Experiment):
         store: Store,
         events: EventBus,
         known: Iterable[Score] = (),
+        pauses: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = definition.name
         self.definition = definition
@@ -58,7 +62,8 @@ class Study(Experiment):
         self._failure: Exception | None = None
         self._ledger = Ledger(self.name, store, definition.metric_key, known)
         self._trials = Trials(self.name, store, events)
-        shop = Workshop(definition, self._ledger, self._trials, pool, store, self._stop.is_set)
+        self._pauses = pauses
+        shop = Workshop(definition, self._ledger, self._trials, pool, store, self._is_stopped)
         self._shop = shop
         self._work = Searching(shop) if definition.recipe is None else Compiling(shop)
         self._lease: Lease | None = None
@@ -67,6 +72,13 @@ class Study(Experiment):
         self._thread = threading.Thread(
             target=context.run, args=(self._run,), name=f"dspex-study-{self.name}", daemon=True
         )
+
+    def _is_stopped(self) -> bool:
+        """Say whether to stop. The study's own thread waits here while searching pauses: nothing new begins then."""
+        if threading.current_thread() is self._thread:
+            while self._pauses() and not self._stop.wait(_PAUSE_S):
+                pass
+        return self._stop.is_set()
 
     def lease_of(self, registry: Registry, on_conflict: OnConflict) -> None:
         """Ask for the variables that are searched; until they are granted the study is queued.

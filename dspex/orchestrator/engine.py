@@ -199,7 +199,10 @@ class Orchestrator:
     ) -> Decision:
         """Say how a task would be run and why, without running it."""
         decision = self._decision(
-            analyze(signature, inputs), strategies, explore=False, rng=np.random.default_rng(0)
+            analyze(signature, inputs),
+            self._allowed(strategies)[0],
+            explore=False,
+            rng=np.random.default_rng(0),
         )
         return replace(decision, configuration=dict(configuration or {}))
 
