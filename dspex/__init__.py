@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         optimize,
         route,
         runs,
+        stream,
         usage,
         watch,
     )
@@ -135,6 +136,7 @@ __all__ = [
     "sandbox",
     "signature",
     "spaces",
+    "stream",
     "template",
     "usage",
     "validator",
@@ -208,6 +210,7 @@ _HOMES = {
     "sandbox": "dspex.sandbox",
     "signature": "dspex.native.signature",
     "spaces": "dspex.variables.ready",
+    "stream": "dspex.session",
     "template": "dspex.native.template",
     "usage": "dspex.session",
     "validator": "dspex.native.validate",

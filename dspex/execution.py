@@ -8,15 +8,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from dspex.adapters.base import Adapter, outcome_of
 from dspex.bridge import asking
 from dspex.bridge import program as program_bridge
 from dspex.errors import DefinitionError, DspexError, ExhaustedError
 from dspex.native.signature import Signature, signature
 from dspex.optimizers.definition import Budget
+from dspex.orchestrator.analyze import suited_adapter
+from dspex.orchestrator.asking import AUTO, TAKES, Adapters, names_of, shown_whole, strategies_of, streamed
 from dspex.orchestrator.cache import Request, inputs_key, prefix_of
 from dspex.orchestrator.result import Result
+from dspex.orchestrator.streaming import Shown, Stream
 from dspex.orchestrator.ways import Ways, narrowed
-from dspex.records import Outcome, Strategy, Usage
+from dspex.records import BRIDGED, Outcome, Strategy, Usage
 from dspex.reliability import SingleFlight, deadline, is_overflow
 from dspex.reliability.spending import check
 from dspex.variables.registry import Registry
@@ -53,6 +57,7 @@ class Options:
     budget: Budget | float | None = None
     cache: bool | None = None
     rollout_id: int | None = None
+    adapter: str | Adapter | None = None
 
 
 class _Seen(NamedTuple):
@@ -88,6 +93,8 @@ class Executor:
         Whether a call that says nothing about it may be answered from the cache.
     budget
         What may be spent in all.
+    adapters
+        Which may be chosen where a call does not say.
     """
 
     def __init__(
@@ -105,8 +112,10 @@ class Executor:
         pool: Pool,
         objective: Objective,
         timeout_s: float | None,
+        adapters: Sequence[str] = (BRIDGED,),
     ) -> None:
         self._lm = lm
+        self._adapter_names, self.adapters = adapters, Adapters()
         self._models, self._modules = models, modules
         self._orchestrator, self._protection = orchestrator, protection
         self._cache, self._caches_by_default = cache, caches_by_default
@@ -140,9 +149,28 @@ class Executor:
         future = self._pool.submit(self._answer, task, inputs, asked, request)
         return await asyncio.wrap_future(future)
 
-    def explain(self, task: Task, inputs: Mapping[str, Any], *, space: Registry | None = None) -> Decision:
+    def stream(self, task: Task, inputs: Mapping[str, Any], **options: Any) -> Stream:
+        """Run a task, and hand on its answer piece by piece; nothing is recalled, and nothing said twice."""
+        asked = Options(**options)
+        ways = self.ways(task, self._streaming(task) if asked.adapter is None else asked.adapter)
+        ways.described.check_inputs(inputs)
+
+        def work(put: Callable[[str], None]) -> Result:
+            with deadline.within(self._timeout_s if asked.timeout_s is None else asked.timeout_s):
+                return self._run(task, inputs, asked, ways, has_older=False, shown=Shown(put))
+
+        return Stream(work)
+
+    def explain(
+        self,
+        task: Task,
+        inputs: Mapping[str, Any],
+        *,
+        space: Registry | None = None,
+        adapter: str | Adapter | None = None,
+    ) -> Decision:
         """Say how a task would be run and why, without running it."""
-        ways = self.ways(task)
+        ways = self.ways(task, adapter)
         ways.described.check_inputs(inputs)
         if space is not None:
             ways = self._narrowed(task, ways, space, lambda registry: registry.configuration)
@@ -153,7 +181,7 @@ class Executor:
     def _answer(
         self, task: Task, inputs: Mapping[str, Any], asked: Options, request: Request | None
     ) -> Result:
-        ways = self.ways(task)
+        ways = self.ways(task, asked.adapter)
         ways.described.check_inputs(inputs)
         with deadline.within(self._timeout_s if asked.timeout_s is None else asked.timeout_s):
             if request is None:
@@ -198,8 +226,15 @@ class Executor:
         *,
         request: Request | None = None,
         has_older: bool,
+        shown: Shown | None = None,
     ) -> Result:
         space = asked.space
+        if space is not None and asked.adapter not in (None, AUTO, BRIDGED):
+            raise DefinitionError(
+                "a registry's values are set on DSPy's programs, which only the bridged adapter runs; "
+                f"got space=... and adapter={asked.adapter!r}",
+                hint="leave one of them out",
+            )
         if space is not None:
             ways = self._narrowed(task, ways, space, Registry.use)
         self._protect(ways, asked.pin)
@@ -207,7 +242,7 @@ class Executor:
             ways.described,
             inputs,
             ways.strategies,
-            _Attempt(ways, inputs, asked, self._check_budgets),
+            _Attempt(ways, inputs, asked, self._check_budgets, shown),
             pool=self._pool.name,
             pin=asked.pin,
             explore=asked.explore,
@@ -223,7 +258,11 @@ class Executor:
             return
         guards = self._protection.guards
         for strategy in ways.strategies:
-            if guards.find(strategy.model) is None:
+            if guards.find(strategy.model) is not None:
+                continue
+            if ways.is_foreign:
+                guards.of(strategy.model)
+            else:
                 lm = ways.lm(strategy)
                 guards.of(strategy.model, key=asking.key_of(lm), is_local=asking.is_local(lm))
         self._protection.check_load(ways.strategies if pin is None else [pin])
@@ -239,13 +278,15 @@ class Executor:
                     hint="leave one of them out",
                 )
             return None
-        if asked.cache is None and not self._caches_by_default:
+        if (asked.cache is None and not self._caches_by_default) or isinstance(asked.adapter, Adapter):
             return None
         adapter = program_bridge.adapter_in_force()
         name = task if type(task) is str else id(task)
+        if asked.adapter is not None:
+            name = (name, asked.adapter)
         seen = self._seen.get(name)
         if seen is None or not seen.still_holds(task, adapter):
-            seen = self._look(task, adapter, is_asked_for=asked.cache is True)
+            seen = self._look(task, adapter, asked.adapter, is_asked_for=asked.cache is True)
             if seen is None:
                 return None
             if not program_bridge.is_program(task):
@@ -255,12 +296,12 @@ class Executor:
         key = inputs_key(inputs)
         return None if key is None else Request(seen.prefix, asked.pin, asked.rollout_id, key)
 
-    def _look(self, task: Task, adapter: Any, *, is_asked_for: bool) -> _Seen | None:
+    def _look(self, task: Task, adapter: Any, by: str | None, *, is_asked_for: bool) -> _Seen | None:
         """Find out what the answers to a task depend on; None if that cannot be told, and nobody vouches for it."""
         is_program = program_bridge.is_program(task)
         if not is_asked_for and (is_program or not self._is_pure):
             return None
-        ways = self.ways(task)
+        ways = self.ways(task, by)
         models = [self._lm(each) for each in dict.fromkeys(each.model for each in ways.strategies)]
         settings = tuple((lm, dict(lm.kwargs)) for lm in models)
         told = [[lm.model, asking.settings_of(lm)] for lm in models]
@@ -286,15 +327,25 @@ class Executor:
 
     # ── what a task is ──────────────────────────────────────────────────────────────────────────
 
-    def ways(self, task: Task) -> Ways:
+    def ways(self, task: Task, adapter: str | Adapter | None = None) -> Ways:
         """Return what a task is, the ways it can be run, and the program and model for each way."""
+        if isinstance(adapter, Adapter):
+            return self._foreign(task, adapter)
         if not program_bridge.is_program(task):
             described = signature(task)
+            names = self._adapter_names if adapter is None else names_of(adapter)
             return Ways(
                 described,
-                [Strategy(model, module) for model in self._models for module in self._modules],
+                strategies_of(self._models, self._modules, names, asked_for=adapter is not None),
                 program=lambda strategy: self.program(described, strategy.module),
                 lm=lambda strategy: self._lm(strategy.model),
+                configuration={} if adapter is None else {"adapter": adapter},
+                adapter=lambda strategy: self.adapters.of(self._lm(strategy.model), strategy),
+            )
+        if adapter not in (None, BRIDGED, AUTO):
+            raise DefinitionError(
+                f"a program runs as it is, which is adapter='bridged'; got {adapter!r}",
+                hint="give a signature instead of the program",
             )
         described = Signature.from_dspy(program_bridge.signature_of(task))
         kind, own = type(task).__name__, program_bridge.models_of(task)
@@ -312,6 +363,35 @@ class Executor:
             program=lambda _: task,
             lm=lambda strategy: self._lm(strategy.model),
         )
+
+    @staticmethod
+    def _foreign(task: Task, adapter: Adapter) -> Ways:
+        """Return the one way there is when the user hands over the adapter to use."""
+        if program_bridge.is_program(task):
+            task = program_bridge.signature_of(task)
+        module = str(getattr(adapter, "module", "Predict"))
+        strategy = Strategy(adapter.model or adapter.name, module, adapter.name)
+
+        def nothing(_: Strategy) -> Any:
+            raise NotImplementedError("the adapter is asked instead")
+
+        return Ways(
+            signature(task),
+            [strategy],
+            program=nothing,
+            lm=nothing,
+            configuration={"adapter": adapter.name},
+            adapter=lambda _: adapter,
+            is_foreign=True,
+        )
+
+    def _streaming(self, task: Task) -> str | None:
+        """Say which adapter can show an answer while it is written; the session's own choice if one can."""
+        if program_bridge.is_program(task) or any(name != BRIDGED for name in self._adapter_names):
+            return None
+        described = signature(task)
+        suited = suited_adapter(described, "low")
+        return suited if set(TAKES.get(suited, ())) & set(self._modules) else None
 
     def program(self, described: Signature, module: str) -> dspy.Module:
         """Return the program that solves a signature through a module, made once."""
@@ -331,6 +411,8 @@ class Executor:
                 f"a task runs with the values of a registry, got {space!r}",
                 hint="space=dspex.Registry(space)",
             )
+        if any(each.adapter != BRIDGED for each in ways.strategies):
+            ways = self.ways(task, BRIDGED)  # values are bound to DSPy's programs
         is_program = program_bridge.is_program(task)
         return narrowed(ways, space, read(space), is_program=is_program, lm=self._lm)
 
@@ -354,26 +436,49 @@ class _Attempt:
         inputs: Mapping[str, Any],
         asked: Options,
         check_budgets: Callable[[Options, Usage], None],
+        shown: Shown | None = None,
     ) -> None:
         self._ways, self._inputs, self._asked = ways, inputs, asked
         self._check_budgets = check_budgets
         self._spent = Usage()
+        self._shown = shown
+        self._failed: str | None = None
 
     def __call__(self, strategy: Strategy) -> Outcome:
         self._check_budgets(self._asked, self._spent)
-        asked, ways = self._asked, self._ways
-        lm = asking.asker(ways.lm(strategy), past_caches=asked.cache is False, rollout=asked.rollout_id)
-        program = ways.program(strategy)
-
-        def run() -> Outcome:
-            return program_bridge.run(program, self._inputs, lm)[1]
-
+        if self._shown is not None:
+            self._shown.check(self._failed)
+        run, is_local = self._runner(strategy)
         remaining = deadline.remaining_s()
-        if math.isinf(remaining) or asking.is_local(lm):
+        if math.isinf(remaining) or is_local:
             outcome = run()
         else:
             outcome = asking.in_time(run, remaining, strategy.model)
         self._spent += outcome.usage
+        self._failed = outcome.error
+        return self._judged(outcome)
+
+    def _runner(self, strategy: Strategy) -> tuple[Callable[[], Outcome], bool]:
+        """Return what asks once, and whether it does so in this process."""
+        asked, ways, inputs, shown = self._asked, self._ways, self._inputs, self._shown
+        adapter = ways.adapter(strategy)
+        if adapter is not None:
+            is_local = not ways.is_foreign and asking.is_local(ways.lm(strategy))
+            if shown is None:
+                return partial(outcome_of, adapter, ways.described, inputs), is_local
+            return partial(streamed, adapter, ways.described, inputs, shown), is_local
+        lm = asking.asker(ways.lm(strategy), past_caches=asked.cache is False, rollout=asked.rollout_id)
+        program = ways.program(strategy)
+
+        def run() -> Outcome:
+            return program_bridge.run(program, inputs, lm)[1]
+
+        if shown is None:
+            return run, asking.is_local(lm)
+        return partial(shown_whole, run, ways.described.outputs, shown), asking.is_local(lm)
+
+    def _judged(self, outcome: Outcome) -> Outcome:
+        ways = self._ways
         broken = ways.described.broken_constraints(outcome.output) if outcome.output is not None else None
         # An answer out of bounds is a failed attempt: another model may keep to them.
         return outcome if broken is None else replace(outcome, output=None, error=broken)

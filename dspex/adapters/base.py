@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from dspex.errors import BadResponseError, DefinitionError, ExecutionError
+from dspex.bridge import observe
+from dspex.errors import DefinitionError, DspexError, ExecutionError, ProviderError, UnreadableAnswerError
+from dspex.records import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -250,10 +252,27 @@ def problem_with(ask: Ask, output: Inputs) -> str | None:
     return ask.signature.broken_constraints(output)
 
 
-def unreadable(model: str, text: str, problem: str) -> BadResponseError:
+def outcome_of(adapter: Adapter, signature: Signature, inputs: Inputs) -> Outcome:
+    """Ask an adapter once, and say how it went; what went wrong is a part of it."""
+    with observe.metered() as meter:
+        try:
+            answer = adapter.generate(signature, inputs)
+        except ExecutionError as error:
+            return failed(error, meter.usage)
+    return Outcome(answer.output, answer.usage)
+
+
+def failed(error: DspexError, usage: Usage) -> Outcome:
+    """Write a failure as an outcome. Only what a provider did wrong counts against it."""
+    is_providers = isinstance(error, ProviderError) and not isinstance(error, UnreadableAnswerError)
+    told = f"{type(error).__name__}: {error.message}"
+    return Outcome(None, usage, told, failure=error if is_providers else None)
+
+
+def unreadable(model: str, text: str, problem: str) -> UnreadableAnswerError:
     """Say that an answer cannot be used, why, and how it begins."""
     begins = " ".join(text[:160].split())
-    return BadResponseError(
+    return UnreadableAnswerError(
         f"{model} answered what cannot be used: {problem}; it wrote {begins!r}",
         provider=model,
         hint="try again, use the structured adapter, or another model",

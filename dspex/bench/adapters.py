@@ -40,7 +40,9 @@ _BODY = {
     "object": "chat.completion",
     "created": 1,
     "model": "stub",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "CONTENT"}, "finish_reason": "stop"}],
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": "CONTENT"}, "finish_reason": "stop"}
+    ],
     "usage": {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17},
 }
 

@@ -203,7 +203,6 @@ class HttpClient:
             self._async[loop] = client
         return client
 
-
     def _transport(self, client: Any) -> Any:
         """Make the client's own kind of transport, which looks for proxies only if there are any.
 

@@ -11,7 +11,7 @@ from dspex.bridge import program as program_bridge
 from dspex.bridge.compiled.accelerate import accelerated
 from dspex.bridge.failures import translated
 from dspex.bridge.observe import metered
-from dspex.errors import BadResponseError, DefinitionError
+from dspex.errors import DefinitionError, UnreadableAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ def answer(
 
     Raises
     ------
-    BadResponseError
+    UnreadableAnswerError
         If DSPy cannot read what the model wrote.
     ProviderError
         If there is no answer.
@@ -42,7 +42,7 @@ def answer(
             output = program_bridge.ask(program, inputs, lm)
         except AdapterParseError as error:
             text = str(getattr(error, "lm_response", ""))
-            raise BadResponseError(
+            raise UnreadableAnswerError(
                 f"{name} answered what DSPy cannot read: {' '.join(text[:160].split())!r}",
                 provider=name,
                 hint="try again, or use the structured adapter",

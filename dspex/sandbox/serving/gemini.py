@@ -133,7 +133,11 @@ def _reply(
     candidate: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
     if finish is not None:
         candidate["finishReason"] = _STOPPED[finish]
-    reply: dict[str, Any] = {"candidates": [candidate], "modelVersion": envelope.model, "responseId": envelope.id}
+    reply: dict[str, Any] = {
+        "candidates": [candidate],
+        "modelVersion": envelope.model,
+        "responseId": envelope.id,
+    }
     if answer is not None:
         reply["usageMetadata"] = {
             "promptTokenCount": answer.tokens_in,
