@@ -281,7 +281,7 @@ class Executor:
         if (asked.cache is None and not self._caches_by_default) or isinstance(asked.adapter, Adapter):
             return None
         adapter = program_bridge.adapter_in_force()
-        name = task if type(task) is str else id(task)
+        name: Any = task if type(task) is str else id(task)
         if asked.adapter is not None:
             name = (name, asked.adapter)
         seen = self._seen.get(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dspex import bench
-from dspex.bench import definitions, reliability, routing, scoring, spaces, studies
+from dspex.bench import adapters, definitions, reliability, routing, scoring, spaces, studies
 from dspex.bench.timing import medians_us
 from dspex.errors import UnknownNameError
 
@@ -131,3 +131,18 @@ def test_studies_print_every_figure(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()[3:]
     assert [line[-2:].strip() for line in lines] == ["ms", "ms", "ms", "s"]
     assert float(lines[-1][60:-2]) >= 0
+
+
+def test_adapters_print_every_client_and_what_ours_is_worth(monkeypatch, capsys):
+    """Each client is measured alone and with many in flight, and its throughput is set against ours."""
+    monkeypatch.setattr(adapters, "_PEERS", ("httpx",))
+    monkeypatch.setattr(adapters, "_ALONE", 2)
+    monkeypatch.setattr(adapters, "_TOGETHER", 60)
+    monkeypatch.setattr(adapters, "_ROUNDS", 1)
+    monkeypatch.setattr(adapters, "_WAIT_S", 0.0)
+    bench.run(["adapters"])
+    printed = capsys.readouterr().out
+    for client in ("dspex direct", "dspex structured", "dspy.Predict", "httpx"):
+        assert f"50 in flight: {client}" in printed
+    assert "dspex direct, so many times httpx" in printed
+    assert "tokens of the prompt: dspex direct" in printed

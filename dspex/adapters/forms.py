@@ -183,7 +183,7 @@ _form = functools.lru_cache(maxsize=256)(Form)
 def _model(fields: tuple[Field, ...]) -> type[BaseModel]:
     from pydantic import Field as Described
 
-    # Prefixed, so that an output may be called like something of pydantic's own, such as `json`.
+    # Prefixed, because pydantic keeps some names for itself, such as those that begin with `model_`.
     described: dict[str, Any] = {
         f"field_{field.name}": (
             field.annotation,

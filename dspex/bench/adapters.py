@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dspy
 
-import dspex
-from dspex import adapters
+from dspex import adapters, sandbox
 from dspex.bench.timing import print_rows
+from dspex.native.signature import signature
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -127,8 +127,8 @@ async def _flood(client: Client) -> tuple[float, float]:
 
 def _print_tokens() -> None:
     """Count what a provider would bill for the question, in tokens of the simulated model."""
-    lm = dspex.sandbox.lm("large")
-    spec = dspex.signature(_SPEC)
+    lm = sandbox.lm("large")
+    spec = signature(_SPEC)
     asks = {
         "dspex direct": adapters.direct(lm),
         "dspex structured": adapters.structured(lm),
@@ -142,8 +142,8 @@ def _print_tokens() -> None:
 
 
 def _clients(base: str, there: list[str]) -> dict[str, Client]:
-    spec = dspex.signature(_SPEC)
-    settings = {"api_base": base, "api_key": "any"}
+    spec = signature(_SPEC)
+    settings: dict[str, Any] = {"api_base": base, "api_key": "any"}
     direct = adapters.direct("openai/stub", **settings)
     structured = adapters.structured("openai/stub", **settings)
     predict = dspy.Predict(_SPEC)
@@ -231,8 +231,11 @@ def _instructor(base: str) -> Client:
     import pydantic
 
     answer = pydantic.create_model("Answer", answer=(str, ...))
-    mode, wanted = instructor.Mode.JSON, {"response_model": answer, "max_retries": 1}
-    client = instructor.from_openai(openai.OpenAI(base_url=base, api_key="any", max_retries=0), mode=mode)
+    mode = instructor.Mode.JSON
+    wanted: dict[str, Any] = {"response_model": answer, "max_retries": 1}
+    client: Any = instructor.from_openai(
+        openai.OpenAI(base_url=base, api_key="any", max_retries=0), mode=mode
+    )
 
     class Held:
         def __init__(self) -> None:
@@ -273,7 +276,7 @@ def _provider(wait_s: float) -> Any:
     """Run the stand-in for a provider in a process of its own, so that it takes no time from its clients."""
     said = (json.dumps({"answer": "Paris"}), "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]")
     bodies = [json.dumps(_BODY).replace('"CONTENT"', json.dumps(each)) for each in said]
-    running = subprocess.Popen(
+    running = subprocess.Popen(  # noqa: S603  # our own interpreter
         [sys.executable, "-c", _STUB, str(wait_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert running.stdin is not None

@@ -94,6 +94,7 @@ class Shown:
         self.chars = 0
 
     def __call__(self, piece: str) -> None:
+        """Show a piece."""
         if piece:
             self.chars += len(piece)
             self._put(piece)
