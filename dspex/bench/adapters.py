@@ -52,6 +52,7 @@ class Client(NamedTuple):
 
     call: Call
     acall: Callable[[], Awaitable[Any]]
+    close: Call = lambda: None
 
 
 def run() -> None:
@@ -64,10 +65,12 @@ def run() -> None:
         print(f"  not installed: {', '.join(missing)} (pip install --group bench)")
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     logging.getLogger("dspex.prices").setLevel(logging.ERROR)
-    with _provider(0.0) as base:
-        _print_alone(_clients(base, there))
-    with _provider(_WAIT_S) as base:
-        _print_together(_clients(base, there))
+    for wait_s, figures in ((0.0, _print_alone), (_WAIT_S, _print_together)):
+        with _provider(wait_s) as base:
+            clients = _clients(base, there)
+            figures(clients)
+            for client in clients.values():
+                client.close()
     _print_tokens()
 
 
@@ -161,10 +164,12 @@ def _clients(base: str, there: list[str]) -> dict[str, Client]:
         "dspex direct": Client(
             lambda: direct.generate(spec, question=_QUESTION),
             _Bound(direct, lambda: direct.agenerate(spec, question=_QUESTION)).ask,
+            direct.close,
         ),
         "dspex structured": Client(
             lambda: structured.structured(spec, question=_QUESTION),
             _Bound(structured, lambda: structured.astructured(spec, question=_QUESTION)).ask,
+            structured.close,
         ),
         "dspy.Predict": Client(predicted, apredicted),
     }
@@ -222,6 +227,7 @@ def _openai(base: str) -> Client:
     return Client(
         lambda: client.chat.completions.create(**_asked()),
         _PerLoop(make, lambda each: each.chat.completions.create(**_asked())).ask,
+        client.close,
     )
 
 
@@ -233,9 +239,8 @@ def _instructor(base: str) -> Client:
     answer = pydantic.create_model("Answer", answer=(str, ...))
     mode = instructor.Mode.JSON
     wanted: dict[str, Any] = {"response_model": answer, "max_retries": 1}
-    client: Any = instructor.from_openai(
-        openai.OpenAI(base_url=base, api_key="any", max_retries=0), mode=mode
-    )
+    inner = openai.OpenAI(base_url=base, api_key="any", max_retries=0)
+    client: Any = instructor.from_openai(inner, mode=mode)
 
     class Held:
         def __init__(self) -> None:
@@ -248,6 +253,7 @@ def _instructor(base: str) -> Client:
     return Client(
         lambda: client.chat.completions.create(**_asked(), **wanted),
         _PerLoop(Held, lambda each: each.client.chat.completions.create(**_asked(), **wanted)).ask,
+        inner.close,
     )
 
 
@@ -265,7 +271,7 @@ def _httpx(base: str) -> Client:
 
     limits = httpx.Limits(max_connections=_IN_FLIGHT, max_keepalive_connections=_IN_FLIGHT)
     make = lambda: httpx.AsyncClient(headers=headers, limits=limits)  # noqa: E731  # two of a kind
-    return Client(post, _PerLoop(make, apost).ask)
+    return Client(post, _PerLoop(make, apost).ask, client.close)
 
 
 # ── the provider ────────────────────────────────────────────────────────────────────────────────

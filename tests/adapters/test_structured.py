@@ -39,13 +39,6 @@ def test_the_schema_is_the_signatures():
     assert "who it is about" in str(schema["properties"]["person"])
 
 
-def test_an_output_may_be_called_like_anything():
-    """Names that pydantic would warn of are fields like others."""
-    adapter, _ = asking('{"model_name": "x", "model_size": 2}')
-    task = dx.signature("text -> model_name, model_size: int")
-    assert dict(adapter.generate(task, text="?").output) == {"model_name": "x", "model_size": 2}
-
-
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
