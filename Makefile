@@ -46,7 +46,7 @@ bench: $(STAMP)
 # Half an hour unless told otherwise: make soak DSPEX_SOAK_S=60
 soak: DSPEX_SOAK_S ?= 1800
 soak: $(STAMP)
-	DSPEX_SOAK_S=$(DSPEX_SOAK_S) $(BIN)/dspex bench soak
+	$(BIN)/dspex bench soak --seconds $(DSPEX_SOAK_S)
 
 # The optional module in C, beside its source; DSPEX_PURE=1 leaves it aside, `make clean` removes it.
 native: $(STAMP)

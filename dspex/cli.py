@@ -108,11 +108,14 @@ def _parser() -> Parser:
         "names",
         nargs="*",
         metavar="NAME",
-        help="overhead, reliability, routing, scoring, soak; all but soak if left out",
+        help="cache, overhead, reliability, routing, scoring, soak ...; all but soak if left out",
     )
     bench.add_argument("--seeds", type=int, metavar="N", help="of the benchmark optimizers (default 20)")
     bench.add_argument(
         "--matrix", type=Path, metavar="FILE", help="scores for optimizers: .npz, configurations by examples"
+    )
+    bench.add_argument(
+        "--seconds", type=float, metavar="S", help="how long the soak lasts (default 60, or DSPEX_SOAK_S)"
     )
     bench.set_defaults(run=_bench)
 
@@ -301,7 +304,7 @@ def _verify(given: argparse.Namespace) -> None:
 def _bench(given: argparse.Namespace) -> None:
     from dspex import bench
 
-    options = {"seeds": given.seeds, "matrix": given.matrix}
+    options = {"seeds": given.seeds, "matrix": given.matrix, "seconds": given.seconds}
     bench.run(given.names, **{name: value for name, value in options.items() if value is not None})
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from dspex.redact import quiet_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dspex.records import Configuration, Decision, Execution, Label, Score, Trial, TrialPhase, Turn
 
-_log = logging.getLogger("dspex.events")
+_log = quiet_logger("dspex.events")
 
 
 @dataclass(frozen=True, slots=True)

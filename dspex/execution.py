@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -46,8 +46,7 @@ _REMEMBERED = 1_000
 """Tasks whose keys are kept; who makes a new class for each call must not fill the memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """How one call is to be made."""
 
     pin: Strategy | None = None

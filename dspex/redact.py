@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -87,6 +88,25 @@ def scrub(error: BaseException) -> BaseException:
 def redacted_traceback(error: BaseException) -> str:
     """Write an exception with its stack and causes, as Python does, without the secrets."""
     return redact("".join(traceback.format_exception(error)))
+
+
+def quiet_logger(name: str) -> logging.Logger:
+    """Return a logger whose records hold no secrets, whoever handles them."""
+    log = logging.getLogger(name)
+    if not any(isinstance(each, _Redacting) for each in log.filters):
+        log.addFilter(_Redacting())
+    return log
+
+
+class _Redacting(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        told = record.getMessage()
+        if record.exc_info:
+            # Written now, so that no handler writes the exception itself.
+            told += "\n" + redact("".join(traceback.format_exception(*record.exc_info)))
+            record.exc_info = record.exc_text = None
+        record.msg, record.args = redact(told), ()
+        return True
 
 
 def _secrets(environment: Mapping[str, str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import time
@@ -11,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dspex import sandbox
+from dspex.bridge import asking, observe
 from dspex.bridge import lm as lm_bridge
-from dspex.bridge import observe
 from dspex.bridge import prices as prices_bridge
 from dspex.bridge import program as program_bridge
 from dspex.errors import DataError, DefinitionError, UnknownNameError
@@ -33,6 +32,7 @@ from dspex.orchestrator.policy import EXPLORATION, objective_named
 from dspex.orchestrator.protection import Protection
 from dspex.pools import make_pool
 from dspex.records import BRIDGED, Execution, Objective, Price
+from dspex.redact import quiet_logger, redact
 from dspex.reliability import Reliability, Work
 from dspex.reliability.spending import Spending, check
 from dspex.store import Store, default_url
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     Task: TypeAlias = Any
     """A signature (a spec, ours, or a `dspy.Signature` class) or a `dspy.Module`."""
 
-_log = logging.getLogger("dspex")
+_log = quiet_logger("dspex")
 _MODULES = ("Predict", "ChainOfThought")
 _REPLAYED = 5_000
 """Executions that a new process learns from again; older ones have faded anyway."""
@@ -205,7 +205,8 @@ class Runtime:
         """Return the model of that name, made when it is first asked for; an object is its own answer."""
         if not isinstance(model, str):
             if not lm_bridge.is_lm(model):
-                raise DefinitionError(f"a model is a name or a dspy.LM, got {model!r}")
+                raise DefinitionError(f"a model is a name or a dspy.LM, got {redact(repr(model))}")
+            asking.keep_secret(model)
             return model
         if model not in self._lms:
             self._lms[model] = (

@@ -89,3 +89,18 @@ def test_tracebacks_are_written_without_secrets():
     shown = redacted_traceback(caught.value)
     assert KEY not in shown
     assert shown.endswith(f"ValueError: no {HIDDEN}\n")
+
+
+def test_a_quiet_logger_tells_no_secret(caplog, monkeypatch):
+    """Neither in a message, nor in its arguments, nor in an exception; asking for it again adds nothing."""
+    monkeypatch.setattr(room, "_declared", {"zebra-0815"})
+    log = room.quiet_logger("dspex.test")
+    assert room.quiet_logger("dspex.test").filters == log.filters
+    log.warning("the key is %s", "zebra-0815")
+    try:
+        int("zebra-0815")
+    except ValueError:
+        log.exception("it failed")
+    assert "zebra-0815" not in caplog.text
+    assert caplog.records[0].getMessage() == "the key is [redacted]"
+    assert "ValueError: invalid literal for int() with base 10: '[redacted]'" in caplog.text

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dspex.bench import (
     adapters,
     apply,
+    cache,
     definitions,
     native,
     optimizers,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "adapters": adapters.run,
     "apply": apply.run,
+    "cache": cache.run,
     "definitions": definitions.run,
     "native": native.run,
     "optimizers": optimizers.run,
@@ -44,6 +46,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
 }
 _BY_NAME_ONLY = ("soak",)
 """What takes minutes is run when it is asked for."""
+_OPTIONS = {"matrix": "optimizers", "seconds": "soak", "seeds": "optimizers"}
 
 
 def run(names: Sequence[str], **options: Any) -> None:
@@ -52,21 +55,22 @@ def run(names: Sequence[str], **options: Any) -> None:
     Parameters
     ----------
     options
-        For ``optimizers``: ``seeds`` and ``matrix``.
+        For ``optimizers``: ``seeds`` and ``matrix``. For ``soak``: ``seconds``.
 
     Raises
     ------
     DataError
-        If there are options, and another benchmark than ``optimizers`` is named, or none.
+        If there is an option that is not the named benchmark's.
     """
     for name in names:
         if name not in BENCHMARKS:
             raise UnknownNameError.among("benchmark", name, BENCHMARKS)
-    if options and list(names) != ["optimizers"]:
-        raise DataError(
-            f"{', '.join(options)} can be set for the benchmark 'optimizers' alone",
-            hint="dspex bench optimizers",
-        )
+    for option in options:
+        if list(names) != [_OPTIONS[option]]:
+            raise DataError(
+                f"{option} can be set for the benchmark {_OPTIONS[option]!r} alone",
+                hint=f"dspex bench {_OPTIONS[option]}",
+            )
     print(
         f"dspex {version('dspex')}, DSPy {version('dspy')}, Python {platform.python_version()}, {platform.machine()}"
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import dspy
 
+from dspex import redact
 from dspex.bridge.lm import AnswererEngine
 from dspex.errors import TimedOutError
 
@@ -36,6 +37,7 @@ def asker(lm: dspy.BaseLM, *, past_caches: bool = False, rollout: int | None = N
     if not isinstance(lm, dspy.LM) or (is_local(lm) and rollout is None and not past_caches):
         return lm
     made = lm.copy() if rollout is None else lm.copy(rollout_id=rollout)
+    keep_secret(lm)
     made.num_retries, made.history = 0, lm.history
     if past_caches:
         made.cache = False
@@ -45,6 +47,15 @@ def asker(lm: dspy.BaseLM, *, past_caches: bool = False, rollout: int | None = N
 def is_local(lm: dspy.BaseLM) -> bool:
     """Whether a model runs in this process, such as the sandbox's."""
     return isinstance(getattr(lm, "_engine_spec", None), AnswererEngine)
+
+
+def keep_secret(lm: dspy.BaseLM) -> None:
+    """Have the keys that a model was given taken out of whatever is shown, logged or kept."""
+    for name in ("api_key", "headers", "extra_headers"):
+        given = lm.kwargs.get(name)
+        for each in given.values() if isinstance(given, dict) else [given]:
+            if isinstance(each, str):
+                redact.declare(each)
 
 
 def settings_of(lm: dspy.BaseLM) -> dict[str, Any]:

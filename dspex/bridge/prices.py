@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 from dspex.records import ModelInfo, Price
+from dspex.redact import quiet_logger
 
-_log = logging.getLogger("dspex.prices")
+_log = quiet_logger("dspex.prices")
 _declared: dict[str, Price] = {}
 _LOCAL_PROVIDERS = ("ollama/", "ollama_chat/", "local/", "llamafile/")
 

@@ -218,7 +218,7 @@ def _judged(metric: Callable[..., Any], example: dspy.Example, prediction: dspy.
         value = metric(example, prediction)
         return Judgement(as_number(value, metric), None, getattr(value, "feedback", None))
     except Exception:  # noqa: BLE001  # the user's own code: any failure of it is a data point
-        return Judgement(0.0, traceback.format_exc(), None)
+        return Judgement(0.0, redact(traceback.format_exc()), None)
 
 
 def ideal_prediction(example: dspy.Example, outputs: Sequence[str]) -> dspy.Prediction:

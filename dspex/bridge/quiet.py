@@ -21,10 +21,12 @@ from dspy.teleprompt import bootstrap, random_search, teleprompt_optuna
 from dspy.teleprompt import utils as teleprompt_utils
 from dspy.utils import parallelizer
 
+from dspex.redact import quiet_logger
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_log = logging.getLogger("dspex.teleprompters")
+_log = quiet_logger("dspex.teleprompters")
 SETTING = "dspex_study"
 """The DSPy setting that holds the study's name while it runs."""
 

@@ -20,6 +20,7 @@ from dspex.bridge import examples as examples_bridge
 from dspex.bridge import identity
 from dspex.bridge.observe import Stopped, Tally, tally_in_charge
 from dspex.bridge.program import as_number
+from dspex.redact import redact, redacted_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -196,13 +197,13 @@ class Watcher:
             value = self._metric(example, prediction, trace, **options)
             return as_number(value, self._metric), getattr(value, "feedback", None), None
         except Exception:  # noqa: BLE001  # the user's own code: any failure of it is a data point
-            return 0.0, None, traceback.format_exc()
+            return 0.0, None, redact(traceback.format_exc())
 
     def _judged(self, *arguments: Any) -> Any:
         try:
             return self._metric(*arguments)
         except Exception as error:  # noqa: BLE001  # as above
-            return dspy.Prediction(score=0.0, feedback=f"The metric failed: {error}")
+            return dspy.Prediction(score=0.0, feedback=redact(f"The metric failed: {error}"))
 
     def _failed(self, run: _Run, error: Exception) -> None:
         """Report a program that raised: no metric is asked about it."""
@@ -210,7 +211,7 @@ class Watcher:
         self._count(is_bootstrap=is_bootstrap, error=error)
         example = self._examples.get(inputs_key_of(run.inputs))
         if example is not None:
-            text = "".join(traceback.format_exception(error))
+            text = redacted_traceback(error)
             self._tell(run, example, 0.0, None, text, is_bootstrap=is_bootstrap)
 
     def _count(self, *, is_bootstrap: bool, error: Exception | None) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from dspex.errors import NotSupportedError
+from dspex.redact import quiet_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_log = logging.getLogger("dspex")
+_log = quiet_logger("dspex")
 
 
 class native_first(Generic[_P, _T]):  # noqa: N801  # it reads as the function that it is used as

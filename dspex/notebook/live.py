@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import logging
 import os
 import threading
 import time
@@ -14,6 +13,7 @@ from IPython.display import display
 
 from dspex.events import Event, ExampleScored, StudyAwaited, TrialFinished, TrialStarted
 from dspex.notebook.plots import run as run_plot
+from dspex.redact import quiet_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dspex.notebook.widgets.run_view import RunView
     from dspex.optimizers.study import Study
 
-_log = logging.getLogger("dspex.notebook")
+_log = quiet_logger("dspex.notebook")
 _PERIOD_S = 1 / 6
 """Between two looks at the studies: fast enough to feel live, slow enough for any page to keep up."""
 _TOTALS_PERIOD_S = 1.0

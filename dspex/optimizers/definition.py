@@ -16,6 +16,7 @@ from dspex.optimizers.beacon.goal import Goal
 from dspex.optimizers.holdout import set_aside
 from dspex.optimizers.options import SEARCHES, Beacon, search_named
 from dspex.optimizers.teleprompters import TELEPROMPTERS, Teleprompter, teleprompter_named
+from dspex.redact import redact, scrub
 from dspex.variables import using
 from dspex.variables.demos import DemoSet
 
@@ -461,9 +462,9 @@ def _check_metric(
         else:
             return
     raise DataError(
-        f"the metric {name} cannot score a perfect prediction: {type(failure).__name__}: {failure}",
+        f"the metric {name} cannot score a perfect prediction: {type(failure).__name__}: {redact(str(failure))}",
         hint="it is called as metric(example, prediction) and must return a number or a bool",
-    ) from failure
+    ) from (None if failure is None else scrub(failure))
 
 
 def _name_of(metric: Callable[..., Any]) -> str:

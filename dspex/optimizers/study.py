@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import threading
 import time
-import traceback
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import CancelledError, ExecutionError
@@ -17,6 +16,7 @@ from dspex.optimizers.experiment import Experiment
 from dspex.optimizers.ledger import Ledger
 from dspex.optimizers.searching import Searching
 from dspex.optimizers.trials import Trials, Workshop
+from dspex.redact import redact, redacted_traceback, scrub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -314,14 +314,16 @@ class Study(Experiment):
         except CancelledError:
             self.state, self.reason = "cancelled", self._why_cancelled()
         except Exception as error:  # noqa: BLE001  # a thread has no caller: wait() raises it there
-            self.state, self.reason, self._failure = "failed", f"{type(error).__name__}: {error}", error
+            scrub(error)
+            self.state, self._failure = "failed", error
+            self.reason = redact(f"{type(error).__name__}: {error}")
         if self._lease is not None:
             self._lease.release()
         try:
             self._keep_result()
         except Exception as error:  # noqa: BLE001  # a thread has no caller: wait() raises it there
             self.state, self._failure = "failed", error
-        error_text = None if self._failure is None else "".join(traceback.format_exception(self._failure))
+        error_text = None if self._failure is None else redacted_traceback(self._failure)
         self.events.publish(StudyFinished(self.name, self.reason, error_text))
         self._done.set()
 

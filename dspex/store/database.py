@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import shutil
 import tempfile
@@ -18,12 +17,13 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, SQLAlchemyError
 from sqlalchemy.schema import CreateColumn
 
 from dspex.errors import DefinitionError, StoreError
+from dspex.redact import quiet_logger
 from dspex.store import schema
 
 if TYPE_CHECKING:
     import sqlite3
 
-_log = logging.getLogger("dspex.store")
+_log = quiet_logger("dspex.store")
 _REMOTE_FILE_SYSTEMS = {
     "9p",
     "afs",

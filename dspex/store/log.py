@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import logging
 import queue
 import threading
 import time
@@ -19,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dspex.errors import StoreError
 from dspex.records import Answer, Candidate, Execution, Label, Reply, Score, Trial, Usage
+from dspex.redact import quiet_logger, redact
 from dspex.store import schema
 from dspex.store.database import default_url, open_engine
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cursor", "Store", "default_url"]
 
-_log = logging.getLogger("dspex.store")
+_log = quiet_logger("dspex.store")
 _BATCH_ROWS = 50
 _BATCH_S = 0.1
 
@@ -135,6 +135,8 @@ class Store:
     def put_study(self, name: str, **columns: Any) -> None:
         """Begin a study's row or change columns of it."""
         self.flush()
+        if columns.get("reason") is not None:
+            columns["reason"] = redact(columns["reason"])
         with self._connection() as connection:
             changed = connection.execute(
                 update(schema.study).where(schema.study.c.name == name).values(**columns)

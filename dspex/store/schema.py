@@ -20,6 +20,7 @@ from dspex.records import (
     Trial,
     Usage,
 )
+from dspex.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -184,6 +185,11 @@ def usage_row(usage: Usage) -> dict[str, Any]:
     }
 
 
+def _harmless(text: str | None) -> str | None:
+    """Take secrets out of what somebody else wrote, before it is kept."""
+    return None if text is None else redact(text)
+
+
 def execution_row(record: Execution) -> dict[str, Any]:
     """Return an execution's columns."""
     asked = record.requirements
@@ -201,7 +207,7 @@ def execution_row(record: Execution) -> dict[str, Any]:
         "role": record.role,
         "propensities": dict(record.propensities),
         "ok": record.ok,
-        "error": record.error,
+        "error": _harmless(record.error),
         "parent_id": record.parent_id,
         "configuration": dict(record.configuration),
         "adapter": record.strategy.adapter,
@@ -234,11 +240,11 @@ def score_row(study_name: str, record: Score) -> dict[str, Any]:
         "configuration_key": record.configuration_key,
         "example_key": record.example_key,
         "score": record.score,
-        "error": record.error,
+        "error": _harmless(record.error),
         "text_key": record.text_key,
         "metric_key": record.metric_key,
         "repetition": record.repetition,
-        "feedback": record.feedback,
+        "feedback": _harmless(record.feedback),
         "execution_id": record.execution_id,
         **usage_row(record.usage),
     }

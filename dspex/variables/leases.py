@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import CancelledError, DefinitionError, LeaseError, UnknownNameError
+from dspex.redact import quiet_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dspex.records import Change, Configuration, Scalar
 
-_log = logging.getLogger("dspex.variables")
+_log = quiet_logger("dspex.variables")
 
 OnConflict = Literal["wait", "abort", "preempt"]
 """What to do when somebody else has a variable: queue, give up, or take it away."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
+
+from dspex.redact import quiet_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dspex.records import Change
 
-_log = logging.getLogger("dspex.variables")
+_log = quiet_logger("dspex.variables")
 
 
 class Watchers:

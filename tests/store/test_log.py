@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event, text
 
 from dspex.errors import StoreError
-from dspex.records import Execution, Label, Requirements, Score, Strategy, Trial, Usage
+from dspex.records import Answer, Execution, Label, Requirements, Score, Strategy, Trial, Usage
 from dspex.store import Store, log
 from dspex.store.log import Cursor
 
@@ -519,3 +519,23 @@ def test_the_latest_label_wins(store):
     assert len(frame) == 2
     assert frame.loc["a", "quality"] == 1.0
     assert pd.isna(frame.loc["b", "quality"])
+
+
+def test_an_answer_is_kept_replaced_and_forgotten(store):
+    """The newest of one key is found, here and by whoever opens the store next; a forgotten one is not."""
+    first = Answer("k", Strategy("m", "Predict"), {"answer": "a", "items": [1]}, "e1", 1.0)
+    newer = Answer("k", Strategy("m", "ChainOfThought"), {"answer": "b"}, "e2", 2.0)
+    for each in (first, newer):
+        store.append_answer(each)
+    store.flush()
+    assert store.answer("k") == newer
+    assert store.answer("other") is None
+    store.forget_answer("k")
+    assert store.answer("k") is None
+
+
+def test_errors_are_kept_without_secrets(store):
+    """What somebody else wrote into an error, a feedback or a reason may hold a key."""
+    planted = "Authorization: Bearer zebra-crossing-0815"
+    store.append(execution("e1", ok=False, error=planted))
+    assert "zebra" not in store.history()["error"].iloc[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from dspex.errors import DataError, NotSupportedError
 from dspex.native.first import native_first
 from dspex.native.metrics.protocol import FieldMetric
 from dspex.native.metrics.text import exact_match
+from dspex.redact import quiet_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_log = logging.getLogger("dspex")
+_log = quiet_logger("dspex")
 
 
 def score_all(
