@@ -86,6 +86,7 @@ def test_only_passing_troubles_are_retryable():
         TimedOutError,
         CircuitOpenError,
         BadResponseError,
+        UnreadableAnswerError,
         OverloadedError,
     }
     assert all(each.retryable for each in PARENTS if each.severity == "warning")
@@ -97,6 +98,7 @@ def test_what_may_have_been_billed_is_known():
     assert {each for each in PARENTS if getattr(each, "possibly_billed", False)} == {
         TimedOutError,
         BadResponseError,
+        UnreadableAnswerError,
     }
     error = UnavailableError("cut off", provider="openai/x", possibly_billed=True)
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
