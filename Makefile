@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.made
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test lab bench soak native docs lint picture clean
+.PHONY: demo test test-mock test-fallback test-live lab bench soak native docs lint picture clean
 
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -27,9 +27,18 @@ venv-module:
 demo: $(STAMP)
 	$(BIN)/dspex demo --out build/demo
 
-test: $(STAMP) lint
-	$(BIN)/python -m pytest
+# Three layers: without a process or a socket; over real ones, browser included; and with real providers.
+test: lint test-mock test-fallback
 	$(BIN)/python -m pytest --nbmake notebooks
+
+test-mock: $(STAMP)
+	DSPEX_TEST_MODE=mock $(BIN)/python -m pytest tests
+
+test-fallback: $(STAMP)
+	DSPEX_TEST_MODE=fallback $(BIN)/python -m pytest
+
+test-live: $(STAMP)
+	DSPEX_TEST_MODE=live $(BIN)/python -m pytest tests/live
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

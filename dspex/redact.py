@@ -100,12 +100,11 @@ def quiet_logger(name: str) -> logging.Logger:
 
 class _Redacting(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        told = record.getMessage()
-        if record.exc_info:
-            # Written now, so that no handler writes the exception itself.
-            told += "\n" + redact("".join(traceback.format_exception(*record.exc_info)))
-            record.exc_info = record.exc_text = None
-        record.msg, record.args = redact(told), ()
+        record.msg, record.args = redact(record.getMessage()), ()
+        if record.exc_info and record.exc_info[1] is not None:
+            scrub(record.exc_info[1])
+            # Formatters take this text, if it is there, instead of writing the exception again.
+            record.exc_text = redacted_traceback(record.exc_info[1]).rstrip()
         return True
 
 

@@ -36,7 +36,8 @@ def run() -> None:
     for message in messages:
         session.execute(ours, message=message)
     _beside_dspy(ours, messages[0])
-    print_rows({"in a row on one thread": _per_second(ours, messages[0])}, "calls/s")
+    by_clock, by_processor = _per_second(ours, messages[0])
+    print_rows({"in a row on one thread": by_clock, "  by its processor time": by_processor}, "calls/s")
     _under_clients(ours, messages, seconds)
     runtime.close()
 
@@ -59,11 +60,12 @@ def _beside_dspy(ours: Signature, message: str) -> None:
     print_rows({"times as fast": dspy_us / dspex_us}, "x")
 
 
-def _per_second(ours: Signature, message: str) -> float:
-    began = time.perf_counter()
+def _per_second(ours: Signature, message: str) -> tuple[float, float]:
+    """Return calls a second by the clock, and by the thread's own time, which leaves other programs out."""
+    began, began_cpu = time.perf_counter(), time.thread_time()
     for _ in range(_IN_A_ROW):
         session.execute(ours, message=message)
-    return _IN_A_ROW / (time.perf_counter() - began)
+    return _IN_A_ROW / (time.perf_counter() - began), _IN_A_ROW / (time.thread_time() - began_cpu)
 
 
 def _under_clients(ours: Signature, messages: list[str], seconds: float) -> None:

@@ -47,6 +47,9 @@ _DEADLINE_S = 20.0
 _PACE = 0.1
 _SHORTEST_ATTEMPT_S = 2.0
 _WORKERS = 128
+_AIM_PERCENT = 99.9
+_TELLING_S = 30.0
+"""A soak that is shorter has too few calls to be held to the aim."""
 
 
 @dataclass(slots=True)
@@ -68,7 +71,13 @@ class Tally:
 
 
 def run(*, seconds: float | None = None) -> None:
-    """Print the figures."""
+    """Print the figures.
+
+    Raises
+    ------
+    ExecutionError
+        If a soak of half a minute or more answered less than 99.9 % of its calls.
+    """
     seconds = float(os.environ.get("DSPEX_SOAK_S", "60")) if seconds is None else seconds
     rng, tally = random.Random(0), Tally()
     with ExitStack() as stack:
@@ -82,6 +91,9 @@ def run(*, seconds: float | None = None) -> None:
             server.set_faults(plan)
         asyncio.run(_drive(runtime, seconds, rng, tally))
     _print(seconds, tally)
+    good, bad = len(tally.latencies_s), sum(tally.failures.values())
+    if seconds >= _TELLING_S and 100 * good < _AIM_PERCENT * (good + bad):
+        raise ExecutionError(f"{bad} of {good + bad} calls were not answered; the aim is {_AIM_PERCENT} %")
 
 
 def _runtime(urls: Sequence[str], tally: Tally) -> Runtime:

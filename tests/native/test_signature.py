@@ -158,6 +158,7 @@ def test_key_follows_content():
     assert len({first.key, *(other.key for other in others)}) == 6
 
 
+@pytest.mark.process
 def test_key_is_the_same_in_every_process():
     """The hash seed of a process does not reach the key."""
     code = (

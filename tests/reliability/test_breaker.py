@@ -221,7 +221,13 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.heard = []
-        settings = BreakerSettings(window=6, min_calls=4, cool_down_s=5, longest_cool_down_s=40)
+        settings = BreakerSettings(
+            window=6,
+            min_calls=4,
+            cool_down_s=5,
+            longest_cool_down_s=40,
+            probe_lease_s=1e6,  # what becomes of a lost probe has a test of its own
+        )
         self.breaker = Breaker(
             "p/m", settings, clock=lambda: self.now, rng=random.Random(1), listen=self.heard.append
         )

@@ -166,6 +166,7 @@ def test_a_key_follows_conditions_constraints_and_frozen_values(space):
     assert (reordered.key, reordered) == (space.key, space)
 
 
+@pytest.mark.process
 def test_keys_are_the_same_in_every_process():
     """The hash seed of a process reaches no key of a conditional space."""
     code = (

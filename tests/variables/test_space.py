@@ -370,6 +370,7 @@ def test_key_of_a_space_follows_its_content(space):
     assert Space(y=Float(0, 1)).key not in keys
 
 
+@pytest.mark.process
 def test_keys_are_the_same_in_every_process():
     """The hash seed of a process reaches neither key."""
     code = (

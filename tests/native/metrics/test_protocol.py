@@ -194,6 +194,7 @@ def test_metrics_survive_pickling(each, pickler):
     assert copy(EXAMPLE, PREDICTION) == each(EXAMPLE, PREDICTION)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", ["by_pickle", "by_cloudpickle"])
 def test_decorated_functions_survive_pickling(how, tmp_path):
     """One of a module, by its name there; one of a notebook, with its code."""
