@@ -77,8 +77,9 @@ def direct(model: str | dspy.BaseLM, **settings: Any) -> DirectAdapter:
     --------
     >>> import dspex as dx
     >>> asks = direct(dx.sandbox.lm("large"))
-    >>> asks.generate(dx.signature("question -> answer: int"), question="What is 2 + 3?")["answer"]
-    5
+    >>> asked = "Julia has 220 buttons. On Wednesday 45 more are found. How many buttons are there now?"
+    >>> asks.generate(dx.signature("question -> answer: int"), question=asked)["answer"]
+    265
     """
     return DirectAdapter(*_client(model, settings), **settings)
 

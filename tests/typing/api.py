@@ -118,6 +118,13 @@ with space.applied(program, space.default()) as changed:
 dx.apply({"store.k": 3}, {"store": object()}).restore()
 assert_type(dx.Space.infer(program, each_part=True), dx.Space)
 
+with dx.adapters.direct("openai/gpt-4o-mini", api_key="k", timeout_s=20) as direct:
+    assert_type(direct.generate(dx.signature("question -> answer"), question="?"), dx.adapters.Answer)
+    assert_type(direct.batch("hello", []), list[dx.adapters.Answer | dx.ExecutionError])
+dx.execute(triage, message="hello", adapter=dx.adapters.scripted({"hello": "billing"}, seed=1))
+for piece in dx.stream(triage, message="hello", adapter="structured"):
+    assert_type(piece, str)
+
 with dx.accelerate() as handle:
     assert_type(handle.is_active, bool)
     handle.undo()
