@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.made
+TOOLS  := $(VENV)/.tools
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: demo test test-mock test-fallback test-live lab bench soak native docs lint picture clean
@@ -14,7 +15,12 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(MAKE) --no-print-directory venv-module
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test --editable '.[lab]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'
+	@touch $@
+
+# What only tests, figures and pictures need, torch among it, stays out of the way of the demo.
+$(TOOLS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test
 	@touch $@
 
 # Debian ships Python without the part that makes environments.
@@ -31,16 +37,16 @@ demo: $(STAMP)
 test: lint test-mock test-fallback
 	$(BIN)/python -m pytest --nbmake notebooks
 
-test-mock: $(STAMP)
+test-mock: $(TOOLS)
 	DSPEX_TEST_MODE=mock $(BIN)/python -m pytest tests
 
-test-fallback: $(STAMP)
+test-fallback: $(TOOLS)
 	DSPEX_TEST_MODE=fallback $(BIN)/python -m pytest
 
-test-live: $(STAMP)
+test-live: $(TOOLS)
 	DSPEX_TEST_MODE=live $(BIN)/python -m pytest tests/live
 
-lint: $(STAMP)
+lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,23 +55,23 @@ lint: $(STAMP)
 lab: $(STAMP)
 	$(BIN)/jupyter lab notebooks
 
-bench: $(STAMP)
+bench: $(TOOLS)
 	$(BIN)/dspex bench
 
 # Half an hour unless told otherwise: make soak DSPEX_SOAK_S=60
 soak: DSPEX_SOAK_S ?= 1800
-soak: $(STAMP)
+soak: $(TOOLS)
 	$(BIN)/dspex bench soak --seconds $(DSPEX_SOAK_S)
 
 # The optional module in C, beside its source; DSPEX_PURE=1 leaves it aside, `make clean` removes it.
-native: $(STAMP)
+native: $(TOOLS)
 	$(BIN)/python hatch_build.py
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	$(BIN)/sphinx-build -W -b html docs build/docs
 
-picture: $(STAMP)
+picture: $(TOOLS)
 	$(BIN)/python docs/picture.py
 
 clean:

@@ -139,7 +139,8 @@ class UnknownNameError(DefinitionError, KeyError):
         """Say which names there are and which was probably meant."""
         names = sorted(known)
         if hint is None and names:
-            hint = did_you_mean(str(name), names) or f"use one of the {kind}s listed above"
+            kinds = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
+            hint = did_you_mean(str(name), names) or f"use one of the {kinds} listed above"
         return cls(f"unknown {kind} {name!r}; known: {', '.join(names) or 'none'}", hint=hint)
 
 

@@ -22,6 +22,7 @@ from dspex.errors import (
     TimedOutError,
     UnavailableError,
 )
+from dspex.events import AttemptFailed
 from dspex.notebook.display import decision_html, runtime_html
 
 TRIAGE = dx.sandbox.task("triage")
@@ -106,6 +107,40 @@ def test_an_answer_that_never_ends_is_given_up(ask, kind):
     with pytest.raises(TimedOutError, match=rf"{NAME} did not answer within the 0\.\d s") as caught:
         ask(faults=[{"kind": kind}], timeout_s=0.5)
     assert "timeout_s" in str(caught.value)
+
+
+def test_a_provider_that_hangs_once_is_answered_for_by_another(server):
+    """The reason is the timeout, within the deadline one success is recorded, and the late attempt is marked."""
+    told = []
+    with dx.sandbox.serve(faults=[{"kind": "hang"}]) as hanging:
+        models = [
+            dspy.LM("openai/sandbox/small", api_base=hanging.url, api_key="none", cache=False),
+            dspy.LM("openai/sandbox/large", api_base=server.url, api_key="the-right-key", cache=False),
+        ]
+        server.set_faults(None)
+        runtime = session.configure(
+            models,
+            modules=["Predict"],
+            store="memory",
+            prices={model.model: dx.Price(1.0, 1.0) for model in models},
+            exploration=0.0,
+            reliability=dx.Reliability(shortest_attempt_s=0.5),
+            objective=dx.Objective(quality=0.0, speed=0.0, cheapness=1.0),
+        )
+        runtime.events.subscribe(
+            lambda event: told.append(event) if isinstance(event, AttemptFailed) else None
+        )
+        reasons = set()
+        for number in range(6):  # whichever is chosen first, the one that hangs will have been
+            result = dx.execute(SIGNATURE, message=f"{MESSAGE} {number}", timeout_s=3)
+            assert result.decision.strategy.model == "openai/sandbox/large"
+            reasons.add(result.fallback_reason)
+            if result.fallback_reason is not None:
+                break
+        runtime.close()
+    assert "timeout" in reasons
+    assert (told[0].model, told[0].possibly_billed) == ("openai/sandbox/small", True)
+    assert len(told) == 1
 
 
 def test_ten_megabytes_are_read_or_refused(ask):

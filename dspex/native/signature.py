@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dspex.errors import DefinitionError, UnknownNameError, ValuesError
+from dspex.errors import DefinitionError, UnknownNameError, ValuesError, did_you_mean
 from dspex.native import spec as specs
 from dspex.native.written import type_text
 from dspex.records import MISSING, Field
@@ -232,7 +232,11 @@ class Signature:
             )
         for name in given:
             if name not in self.inputs:
-                raise UnknownNameError.among(f"input of {self.name}", name, self.inputs)
+                hint = (
+                    did_you_mean(name, self.inputs)
+                    or "how a task runs is said by pin=dx.Strategy(model, module)"
+                )
+                raise UnknownNameError.among(f"input of {self.name}", name, self.inputs, hint=hint)
         plain = {field.name for field in self.fields if field.annotation is str}
         known = {name: value for name, value in given.items() if value is not None and name not in plain}
         unfit = [each for each in self._validator.failures("input", known) if each.actual is not None]

@@ -309,7 +309,10 @@ def _starting_at(each: Any, name: str, configuration: Configuration) -> Any:
 def _definitions_of(given: Any, named: Mapping[str, Any]) -> dict[str, Any]:
     if given is not None and not isinstance(given, Mapping):
         raise VariableError(
-            f"definitions map names to variables, got {given!r}", hint="Space(temperature=Float(0, 1))"
+            f"definitions map names to variables, got {given!r}",
+            hint="Space.parse(text) reads a text"
+            if isinstance(given, str)
+            else "Space(temperature=Float(0, 1))",
         )
     twice = sorted(set(given or {}) & set(named))
     if twice:

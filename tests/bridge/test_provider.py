@@ -117,11 +117,19 @@ def test_a_declared_price_is_used(provider, lm):
 @pytest.mark.parametrize(
     ("status", "complaint", "described"),
     [
-        (429, "slow down please", "LMRateLimitError: [openai/gpt-4o-mini] slow down please"),
-        (500, "the server had an error", "LMServerError: [openai/gpt-4o-mini] the server had an error"),
-        (503, "overloaded", "LMServerError: [openai/gpt-4o-mini] overloaded"),
-        (401, "no such key", "LMAuthError: [openai/gpt-4o-mini] no such key"),
-        (400, "bad request", "LMInvalidRequestError: [openai/gpt-4o-mini] bad request"),
+        (
+            429,
+            "slow down please",
+            "RateLimitedError: openai/gpt-4o-mini asks to be called again later (429): slow",
+        ),
+        (
+            500,
+            "the server had an error",
+            "UnavailableError: openai/gpt-4o-mini is not available (500): the server",
+        ),
+        (503, "overloaded", "UnavailableError: openai/gpt-4o-mini is not available (503): overloaded"),
+        (401, "no such key", "AuthenticationError: openai/gpt-4o-mini does not take the key (401): no such"),
+        (400, "bad request", "RequestRefusedError: openai/gpt-4o-mini does not take this request (400): bad"),
     ],
 )
 def test_a_refusal_is_an_outcome(provider, lm, status, complaint, described):
@@ -149,7 +157,9 @@ def test_nobody_at_home_is_an_outcome(monkeypatch):
         num_retries=0,
     )
     _, outcome = ask(lm)
-    assert outcome.error.startswith("LMTransportError: [openai/gpt-4o-mini]")
+    assert outcome.error.startswith(
+        "UnavailableError: openai/gpt-4o-mini is not available: failed to connect"
+    )
     assert API_KEY not in repr(outcome)
 
 

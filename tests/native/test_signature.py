@@ -205,6 +205,13 @@ def test_survives_pickling_also_once_used():
             {"question": "?", "context": "", "contxt": ""},
             "unknown input of QA 'contxt'; known: context, question\n  → did you mean 'context'?",
         ),
+        (
+            {"question": "?", "context": "", "model": "sandbox/small"},
+            (
+                "unknown input of QA 'model'; known: context, question\n"
+                "  → how a task runs is said by pin=dx.Strategy(model, module)"
+            ),
+        ),
     ],
 )
 def test_inputs_are_checked(given, message):

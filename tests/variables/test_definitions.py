@@ -302,6 +302,10 @@ def test_a_space_sampled_after_changes_is_the_same(space):
             "definitions map names to variables, got Int(0, 1)\n  → Space(temperature=Float(0, 1))",
         ),
         (
+            lambda: Space("a: int = 0 .. 1"),
+            "definitions map names to variables, got 'a: int = 0 .. 1'\n  → Space.parse(text) reads a text",
+        ),
+        (
             lambda: Space({"a": Int(0, 1)}, a=Int(0, 2)),
             "each name is defined once, got a in the mapping and as a keyword",
         ),
