@@ -198,6 +198,13 @@ async def _asked(adapter, task):
         return await adapter.agenerate(task, question="?")
 
 
+def test_a_stream_of_too_much_is_a_bad_answer(server):
+    """A stream whose lines never end is the provider's bad answer, not its absence."""
+    server.set_faults([{"kind": "huge"}])
+    with at(server) as adapter, pytest.raises(BadResponseError, match="exceeds limit"):
+        list(adapter.stream(dx.signature("question -> answer"), question="?"))
+
+
 def test_the_deadline_in_force_bounds_an_answer(server):
     """An answer may take no longer than the deadline leaves, and none is asked for after it."""
     adapter, task = at(server), dx.signature("question -> answer")
