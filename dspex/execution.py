@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from dspex.adapters.base import Adapter, outcome_of
-from dspex.bridge import asking
+from dspex.bridge import asking, observe
 from dspex.bridge import program as program_bridge
 from dspex.errors import DefinitionError, DspexError, ExhaustedError
 from dspex.native.signature import Signature, signature
@@ -467,14 +467,20 @@ class _Attempt:
         adapter = ways.adapter(strategy)
         if adapter is not None:
             is_local = not ways.is_foreign and asking.is_local(ways.lm(strategy))
-            if shown is None:
-                return partial(outcome_of, adapter, ways.described, inputs), is_local
-            return partial(streamed, adapter, ways.described, inputs, shown), is_local
+
+            def ask() -> Outcome:
+                with observe.drawing(asked.rollout_id):
+                    if shown is None:
+                        return outcome_of(adapter, ways.described, inputs)
+                    return streamed(adapter, ways.described, inputs, shown)
+
+            return ask, is_local
         lm = asking.asker(ways.lm(strategy), past_caches=asked.cache is False, rollout=asked.rollout_id)
         program = ways.program(strategy)
 
         def run() -> Outcome:
-            return program_bridge.run(program, inputs, lm)[1]
+            with observe.drawing(asked.rollout_id):
+                return program_bridge.run(program, inputs, lm)[1]
 
         if shown is None:
             return run, asking.is_local(lm)

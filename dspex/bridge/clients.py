@@ -106,7 +106,8 @@ class AnswererClient(_InProcess):
 
     def complete(self, prompt: Prompt) -> Completion:
         """Ask once."""
-        done = self._answerer.answer(replace(prompt, model=self.name))
+        rollout = prompt.rollout or observe.rollout_asked.get()
+        done = self._answerer.answer(replace(prompt, model=self.name, rollout=rollout))
         observe.count(self.name, done.usage)
         observe.add_simulated_latency(done.usage.latency_s)
         return done

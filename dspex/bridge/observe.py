@@ -153,6 +153,16 @@ def note_rollout(lm: dspy.BaseLM, inputs: Mapping[str, Any]) -> None:
 
 
 @contextmanager
+def drawing(rollout: int | None) -> Iterator[None]:
+    """Let the calls in this context ask for one draw of their requests; None for the first."""
+    token = rollout_asked.set(rollout or 0)
+    try:
+        yield
+    finally:
+        rollout_asked.reset(token)
+
+
+@contextmanager
 def metered(stop: Callable[[], bool] | None = None, *, is_gated: bool = True) -> Iterator[Meter]:
     """Measure what the calls in this context take.
 

@@ -139,6 +139,19 @@ def test_modules_that_no_lean_adapter_takes_are_said():
     session.current().close()
 
 
+def test_another_draw_is_another_draw_by_every_adapter(one, monkeypatch):
+    """The number of a draw reaches the model, however it is asked."""
+    seen = []
+    answerer = one.lm("sandbox/large").engine.answerer
+    answer = answerer.answer
+    monkeypatch.setattr(answerer, "answer", lambda prompt: seen.append(prompt.rollout) or answer(prompt))
+    for name in ("direct", "structured", "bridged"):
+        dx.execute("question -> answer", question=QUESTION, adapter=name, rollout_id=7)
+    dx.execute("question -> answer", question=QUESTION, adapter="direct")
+    assert seen[-1] == 0
+    assert set(seen[:-1]) == {7}
+
+
 # ── streams ─────────────────────────────────────────────────────────────────────────────────────
 
 
