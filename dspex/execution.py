@@ -27,6 +27,7 @@ from dspex.variables.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import dspy
 
@@ -197,10 +198,10 @@ class Executor:
         mine: list[Result] = []
 
         def lead() -> Result:
-            known = self._cache.recall(request)
-            if known is not None:  # another call has answered since this one looked
-                mine.append(self._recalled(request, known))
-                return mine[0]
+            # Whoever asked the same may have been answered since it was looked for.
+            entry = self._cache.recall(request)
+            if entry is not None:
+                return self._recalled(request, entry)
             older = self._cache.fetch(request, ways.described, stale=True)
             try:
                 result = self._run(task, inputs, asked, ways, request=request, has_older=older is not None)
@@ -245,7 +246,7 @@ class Executor:
             ways.described,
             inputs,
             ways.strategies,
-            _Attempt(ways, inputs, asked, self._check_budgets, shown),
+            _Attempt(ways, inputs, asked, self._within_budgets, shown),
             pool=self._pool.name,
             pin=asked.pin,
             explore=asked.explore,
@@ -421,13 +422,12 @@ class Executor:
 
     # ── what it may cost ────────────────────────────────────────────────────────────────────────
 
-    def _check_budgets(self, asked: Options, spent: Usage) -> None:
+    def _within_budgets(self, asked: Options, spent: Usage) -> AbstractContextManager[None]:
         """Refuse the next attempt if this call, or the session, has spent what it may."""
-        if self._budget is not None:
-            check(self._budget, self._spending.total, whose="session")
         if asked.budget is not None:
             limit = asked.budget if isinstance(asked.budget, Budget) else Budget(usd=asked.budget)
             check(limit, spent, whose="call")
+        return self._spending.attempt(self._budget, whose="session")
 
 
 class _Attempt:
@@ -438,28 +438,30 @@ class _Attempt:
         ways: Ways,
         inputs: Mapping[str, Any],
         asked: Options,
-        check_budgets: Callable[[Options, Usage], None],
+        within_budgets: Callable[[Options, Usage], AbstractContextManager[None]],
         shown: Shown | None = None,
     ) -> None:
         self._ways, self._inputs, self._asked = ways, inputs, asked
-        self._check_budgets = check_budgets
+        self._within_budgets = within_budgets
         self._spent = Usage()
         self._shown = shown
         self._failed: str | None = None
 
     def __call__(self, strategy: Strategy) -> Outcome:
-        self._check_budgets(self._asked, self._spent)
         if self._shown is not None:
             self._shown.check(self._failed)
-        run, is_local = self._runner(strategy)
-        remaining = deadline.remaining_s()
-        if math.isinf(remaining) or is_local:
-            outcome = run()
-        else:
-            outcome = asking.in_time(run, remaining, strategy.model)
+        with self._within_budgets(self._asked, self._spent):
+            outcome = self._run(strategy)
         self._spent += outcome.usage
         self._failed = outcome.error
         return self._judged(outcome)
+
+    def _run(self, strategy: Strategy) -> Outcome:
+        run, is_local = self._runner(strategy)
+        remaining = deadline.remaining_s()
+        if math.isinf(remaining) or is_local:
+            return run()
+        return asking.in_time(run, remaining, strategy.model)
 
     def _runner(self, strategy: Strategy) -> tuple[Callable[[], Outcome], bool]:
         """Return what asks once, and whether it does so in this process."""

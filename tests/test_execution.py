@@ -431,6 +431,34 @@ def test_a_session_spends_what_it_may_and_no_more(configure):
         dx.optimize(QA, trainset=[{"question": "a", "answer": "b"}] * 3, metric=dx.metrics.exact_match)
 
 
+def test_calls_under_way_are_counted_too(configure):
+    """Thirty at once on eight threads, with a budget of ten calls: ten are made, whoever is first."""
+    model = lm_of("a/well")
+    configure(model, budget=dx.Budget(calls=10), workers=8)
+
+    def call(number):
+        try:
+            return dx.execute(QA, question=str(number)).answer
+        except BudgetError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(call, range(30)))
+    assert asked(model) == 10
+    assert sum(answer is not None for answer in answers) == 10
+
+
+def test_the_trace_tells_of_retries(configure):
+    """It says that the model was asked again, and after what."""
+    configure(lm_of("a/shaky", UnavailableError("down")), reliability=dx.Reliability(attempts=2))
+    runtime = session.current()
+    guard = runtime.protection.guards.of("a/shaky")  # as of a model that does not run in this process
+    assert guard.retry.attempts == 2
+    result = dx.execute(QA, question="?")
+    monitored = next(step.detail for step in result.trace if step.kind == "monitor")
+    assert "when asked again after UnavailableError: a/shaky is not available: down" in monitored
+
+
 def test_money_is_counted_at_the_price_that_was_declared(configure):
     """Dollars follow `prices`; a budget of dollars is reached by them."""
     model = lm_of("a/well")

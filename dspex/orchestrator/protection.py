@@ -42,11 +42,10 @@ class Protection:
         settings: Reliability,
         *,
         publish: Callable[[Event], None],
-        guards: Guards | None = None,
     ) -> None:
         self.settings = settings
         self._publish = publish
-        self.guards = guards or Guards(settings, on_turn=self._turned, on_attempt=self._attempted)
+        self.guards = Guards(settings, on_turn=self._turned, on_attempt=self._attempted)
         self.degradation = Degradation(
             strained_at=settings.strained_at,
             degraded_at=settings.degraded_at,
@@ -112,7 +111,8 @@ class Protection:
             outcome = attempt(strategy)
             usage += outcome.usage
             if outcome.failure is not None:
-                retries.append(str(outcome.error))
+                is_billed = getattr(outcome.failure, "possibly_billed", False)
+                retries.append(f"{outcome.error}{' (may be billed)' if is_billed else ''}")
                 raise outcome.failure
             return outcome
 
