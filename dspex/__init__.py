@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         optimize,
         route,
         runs,
+        stream,
         usage,
         watch,
     )
@@ -142,6 +143,7 @@ __all__ = [
     "sandbox",
     "signature",
     "spaces",
+    "stream",
     "template",
     "usage",
     "validator",
@@ -219,6 +221,7 @@ _HOMES = {
     "sandbox": "dspex.sandbox",
     "signature": "dspex.native.signature",
     "spaces": "dspex.variables.ready",
+    "stream": "dspex.session",
     "template": "dspex.native.template",
     "usage": "dspex.session",
     "validator": "dspex.native.validate",

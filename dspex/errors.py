@@ -17,6 +17,7 @@
     │   │   │   ├── TimedOutError      … took longer than it was given
     │   │   │   └── CircuitOpenError   … failed so often that it was not asked
     │   │   ├── BadResponseError   … sent what cannot be read
+    │   │   │   └── UnreadableAnswerError   … or not in the form that was asked for
     │   │   ├── AuthenticationError   … does not take the key
     │   │   ├── BillingError       … wants to be paid first
     │   │   └── RequestRefusedError   … does not take this request
@@ -269,6 +270,10 @@ class BadResponseError(ProviderError):
     retryable = True
     category = "response"
     possibly_billed = True
+
+
+class UnreadableAnswerError(BadResponseError):
+    """A model answered, but not in the form that was asked for; its provider is well."""
 
 
 class AuthenticationError(ProviderError):

@@ -8,16 +8,20 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from dspex.bridge import asking
+from dspex.adapters.base import Adapter, outcome_of
+from dspex.bridge import asking, observe
 from dspex.bridge import program as program_bridge
 from dspex.errors import DefinitionError, DspexError, ExhaustedError
 from dspex.native.signature import Signature, signature
 from dspex.optimizers.budget import Budget
+from dspex.orchestrator.analyze import suited_adapter
+from dspex.orchestrator.asking import AUTO, TAKES, Adapters, names_of, shown_whole, strategies_of, streamed
 from dspex.orchestrator.cache import Request, inputs_key, prefix_of
 from dspex.orchestrator.result import Result
+from dspex.orchestrator.streaming import Shown, Stream
 from dspex.orchestrator.ways import Ways, narrowed, with_defaults
 from dspex.pools import named
-from dspex.records import Outcome, Strategy, Usage
+from dspex.records import BRIDGED, Outcome, Strategy, Usage
 from dspex.reliability import SingleFlight, deadline, is_overflow
 from dspex.reliability.spending import check
 from dspex.variables.registry import Registry
@@ -56,6 +60,7 @@ class Options(NamedTuple):
     budget: Budget | float | None = None
     cache: bool | None = None
     rollout_id: int | None = None
+    adapter: str | Adapter | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -101,6 +106,8 @@ class Executor:
         Whether a call that says nothing about it may be answered from the cache.
     budget
         What may be spent in all.
+    adapters
+        Which may be chosen where a call does not say.
     """
 
     def __init__(
@@ -118,8 +125,10 @@ class Executor:
         pool: Pool,
         objective: Objective,
         timeout_s: float | None,
+        adapters: Sequence[str] = (BRIDGED,),
     ) -> None:
         self._lm = lm
+        self._adapter_names, self.adapters = adapters, Adapters()
         self._models, self._modules = models, modules
         self._orchestrator, self._protection = orchestrator, protection
         self._cache, self._caches_by_default = cache, caches_by_default
@@ -152,6 +161,20 @@ class Executor:
                 return self._recalled(request, entry)
         future = self._pool.submit(self._answer, task, inputs, asked, request)
         return await asyncio.wrap_future(future)
+
+    def stream(self, task: Task, inputs: Mapping[str, Any], **options: Any) -> Stream:
+        """Run a task, and hand on its answer piece by piece; nothing is recalled, and nothing said twice."""
+        asked = _read(options)
+        adapter = asked.adapter
+        if adapter is None and not asked.defaults:
+            adapter = self._streaming(task)
+        ways = self._ways_for(task, inputs, asked._replace(adapter=adapter))
+
+        def work(put: Callable[[str], None]) -> Result:
+            with deadline.within(self._timeout_s if asked.timeout_s is None else asked.timeout_s):
+                return self._run(task, inputs, asked, ways, has_older=False, shown=Shown(put))
+
+        return Stream(work)
 
     def explain(self, task: Task, inputs: Mapping[str, Any], **options: Any) -> Decision:
         """Say how a task would be run and why, without running it."""
@@ -214,8 +237,11 @@ class Executor:
         *,
         request: Request | None = None,
         has_older: bool,
+        shown: Shown | None = None,
     ) -> Result:
         space = asked.space
+        if space is not None and asked.adapter not in (None, AUTO, BRIDGED):
+            raise _values_need_bridging("space=...", asked.adapter)
         if space is not None:
             ways = self._narrowed(task, ways, space, Registry.use)
         self._protect(ways, asked.pin)
@@ -223,7 +249,7 @@ class Executor:
             ways.described,
             inputs,
             ways.strategies,
-            _Attempt(ways, inputs, asked, self._within_budgets),
+            _Attempt(ways, inputs, asked, self._within_budgets, shown),
             pool=self._pool.name,
             pin=asked.pin,
             explore=asked.explore,
@@ -240,7 +266,11 @@ class Executor:
             return
         guards = self._protection.guards
         for strategy in ways.strategies:
-            if guards.find(strategy.model) is None:
+            if guards.find(strategy.model) is not None:
+                continue
+            if ways.is_foreign:
+                guards.of(strategy.model)
+            else:
                 lm = ways.lm(strategy)
                 guards.of(strategy.model, key=asking.key_of(lm), is_local=asking.is_local(lm))
         self._protection.check_load(ways.strategies if pin is None else [pin])
@@ -256,13 +286,15 @@ class Executor:
                     hint="leave one of them out",
                 )
             return None
-        if asked.cache is None and not self._caches_by_default:
+        if (asked.cache is None and not self._caches_by_default) or isinstance(asked.adapter, Adapter):
             return None
         adapter = program_bridge.adapter_in_force()
-        name = task if type(task) is str else id(task)
+        name: Any = task if type(task) is str else id(task)
+        if asked.adapter is not None:
+            name = (name, asked.adapter)
         seen = self._seen.get(name)
         if seen is None or not seen.still_holds(task, adapter):
-            seen = self._look(task, adapter, is_asked_for=asked.cache is True)
+            seen = self._look(task, adapter, asked.adapter, is_asked_for=asked.cache is True)
             if seen is None:
                 return None
             if not program_bridge.is_program(task):
@@ -275,12 +307,12 @@ class Executor:
             prefix, key = f"{prefix} {wanted!r}", None if wanted is None else key
         return None if key is None else Request(prefix, asked.pin, asked.rollout_id, key)
 
-    def _look(self, task: Task, adapter: Any, *, is_asked_for: bool) -> _Seen | None:
+    def _look(self, task: Task, adapter: Any, by: str | None, *, is_asked_for: bool) -> _Seen | None:
         """Find out what the answers to a task depend on; None if that cannot be told, and nobody vouches for it."""
         is_program = program_bridge.is_program(task)
         if not is_asked_for and (is_program or not self._is_pure):
             return None
-        ways = self.ways(task)
+        ways = self.ways(task, by)
         models = [self._lm(each) for each in dict.fromkeys(each.model for each in ways.strategies)]
         settings = tuple((lm, dict(lm.kwargs)) for lm in models)
         told = [[lm.model, asking.settings_of(lm)] for lm in models]
@@ -308,22 +340,39 @@ class Executor:
 
     def _ways_for(self, task: Task, inputs: Mapping[str, Any], asked: Options) -> Ways:
         """Return the ways a task can be run after its session has had its say."""
-        ways, defaults = self.ways(task), asked.defaults
+        ways, defaults = self.ways(task, asked.adapter), asked.defaults
         ways.described.check_inputs(inputs)
         if not defaults:
             return ways
+        if asked.adapter not in (None, AUTO, BRIDGED):
+            raise _values_need_bridging("session=...", asked.adapter)
+        ways = self._bridged(task, ways)
         return with_defaults(ways, defaults, is_program=program_bridge.is_program(task), lm=self._lm)
 
-    def ways(self, task: Task) -> Ways:
+    def _bridged(self, task: Task, ways: Ways) -> Ways:
+        """Leave only DSPy's programs, to which values can be bound."""
+        return self.ways(task, BRIDGED) if any(each.adapter != BRIDGED for each in ways.strategies) else ways
+
+    def ways(self, task: Task, adapter: str | Adapter | None = None) -> Ways:
         """Return what a task is, the ways it can be run, and the program and model for each way."""
+        if isinstance(adapter, Adapter):
+            return self._foreign(task, adapter)
         if not program_bridge.is_program(task):
             described = signature(task)
+            names = self._adapter_names if adapter is None else names_of(adapter)
             return Ways(
                 described,
-                [Strategy(model, module) for model in self._models for module in self._modules],
+                strategies_of(self._models, self._modules, names, asked_for=adapter is not None),
                 program=lambda strategy: self.program(described, strategy.module),
                 lm=lambda strategy: self._lm(strategy.model),
                 make=lambda module: program_bridge.make(described.to_dspy(), module),
+                configuration={} if adapter is None else {"adapter": adapter},
+                adapter=lambda strategy: self.adapters.of(self._lm(strategy.model), strategy),
+            )
+        if adapter not in (None, BRIDGED, AUTO):
+            raise DefinitionError(
+                f"a program runs as it is, which is adapter='bridged'; got {adapter!r}",
+                hint="give a signature instead of the program",
             )
         described = Signature.from_dspy(program_bridge.signature_of(task))
         kind, own = type(task).__name__, program_bridge.models_of(task)
@@ -344,6 +393,36 @@ class Executor:
             make=lambda _: task,
         )
 
+    @staticmethod
+    def _foreign(task: Task, adapter: Adapter) -> Ways:
+        """Return the one way there is when the user hands over the adapter to use."""
+        if program_bridge.is_program(task):
+            task = program_bridge.signature_of(task)
+        module = str(getattr(adapter, "module", "Predict"))
+        strategy = Strategy(adapter.model or adapter.name, module, adapter.name)
+
+        def nothing(_: Strategy) -> Any:
+            raise NotImplementedError("the adapter is asked instead")
+
+        return Ways(
+            signature(task),
+            [strategy],
+            program=nothing,
+            lm=nothing,
+            make=nothing,
+            configuration={"adapter": adapter.name},
+            adapter=lambda _: adapter,
+            is_foreign=True,
+        )
+
+    def _streaming(self, task: Task) -> str | None:
+        """Say which adapter can show an answer while it is written; the session's own choice if one can."""
+        if program_bridge.is_program(task) or any(name != BRIDGED for name in self._adapter_names):
+            return None
+        described = signature(task)
+        suited = suited_adapter(described, "low")
+        return suited if set(TAKES.get(suited, ())) & set(self._modules) else None
+
     def program(self, described: Signature, module: str) -> dspy.Module:
         """Return the program that solves a signature through a module, made once."""
         key = (described.key, module)
@@ -363,7 +442,7 @@ class Executor:
                 hint="space=dspex.Registry(space)",
             )
         is_program = program_bridge.is_program(task)
-        return narrowed(ways, space, read(space), is_program=is_program, lm=self._lm)
+        return narrowed(self._bridged(task, ways), space, read(space), is_program=is_program, lm=self._lm)
 
     # ── what it may cost ────────────────────────────────────────────────────────────────────────
 
@@ -384,33 +463,60 @@ class _Attempt:
         inputs: Mapping[str, Any],
         asked: Options,
         within_budgets: Callable[[Options, Usage], AbstractContextManager[None]],
+        shown: Shown | None = None,
     ) -> None:
         self._ways, self._inputs, self._asked = ways, inputs, asked
         self._within_budgets = within_budgets
         self._spent = Usage()
+        self._shown = shown
+        self._failed: str | None = None
 
     def __call__(self, strategy: Strategy) -> Outcome:
+        if self._shown is not None:
+            self._shown.check(self._failed)
         with self._within_budgets(self._asked, self._spent):
             outcome = self._run(strategy)
         self._spent += outcome.usage
-        broken = None
-        if outcome.output is not None:
-            broken = self._ways.described.broken_constraints(outcome.output)
-        # An answer out of bounds is a failed attempt: another model may keep to them.
-        return outcome if broken is None else replace(outcome, output=None, error=broken)
+        self._failed = outcome.error
+        return self._judged(outcome)
 
     def _run(self, strategy: Strategy) -> Outcome:
-        asked, ways = self._asked, self._ways
+        run, is_local = self._runner(strategy)
+        remaining = deadline.remaining_s()
+        if math.isinf(remaining) or is_local:
+            return run()
+        return asking.in_time(run, remaining, strategy.model)
+
+    def _runner(self, strategy: Strategy) -> tuple[Callable[[], Outcome], bool]:
+        """Return what asks once, and whether it does so in this process."""
+        asked, ways, inputs, shown = self._asked, self._ways, self._inputs, self._shown
+        adapter = ways.adapter(strategy)
+        if adapter is not None:
+            is_local = not ways.is_foreign and asking.is_local(ways.lm(strategy))
+
+            def ask() -> Outcome:
+                with observe.drawing(asked.rollout_id):
+                    if shown is None:
+                        return outcome_of(adapter, ways.described, inputs)
+                    return streamed(adapter, ways.described, inputs, shown)
+
+            return ask, is_local
         lm = asking.asker(ways.lm(strategy), past_caches=asked.cache is False, rollout=asked.rollout_id)
         program = ways.program(strategy)
 
         def run() -> Outcome:
-            return program_bridge.run(program, self._inputs, lm)[1]
+            with observe.drawing(asked.rollout_id):
+                return program_bridge.run(program, inputs, lm)[1]
 
-        remaining = deadline.remaining_s()
-        if math.isinf(remaining) or asking.is_local(lm):
-            return run()
-        return asking.in_time(run, remaining, strategy.model)
+        if shown is None:
+            return run, asking.is_local(lm)
+        return partial(shown_whole, run, ways.described.outputs, shown), asking.is_local(lm)
+
+    def _judged(self, outcome: Outcome) -> Outcome:
+        ways = self._ways
+        broken = ways.described.broken_constraints(outcome.output) if outcome.output is not None else None
+        # An answer out of bounds is a failed attempt: another model may keep to them.
+        return outcome if broken is None else replace(outcome, output=None, error=broken)
 
 
 def _read(options: Mapping[str, Any]) -> Options:
@@ -421,6 +527,14 @@ def _read(options: Mapping[str, Any]) -> Options:
     owner = named.session(asked.session) if isinstance(asked.session, str) else asked.session
     owner.touch()
     return asked._replace(session=owner)
+
+
+def _values_need_bridging(given: str, adapter: object) -> DefinitionError:
+    return DefinitionError(
+        "the values of a registry or a session are set on DSPy's programs, which only the bridged adapter runs; "
+        f"got {given} and adapter={adapter!r}",
+        hint="leave one of them out",
+    )
 
 
 def _is_overflow(error: DspexError) -> bool:

@@ -26,6 +26,11 @@ Role = Literal["policy", "pinned", "fallback", "refused"]
 """Why an attempt ran that way: the learner chose it, the user did, or the attempt before it failed. One that
 was refused asked no model, for all are known to fail or have enough to do: it teaches nothing about them."""
 
+SchemaBy = Literal["format", "tool"]
+
+BRIDGED = "bridged"
+"""The adapter that runs DSPy's modules as DSPy does."""
+
 StepKind = Literal["analyze", "select", "distribute", "monitor", "adapt", "fall_back", "recall"]
 
 
@@ -62,6 +67,8 @@ class Prompt:
     temperature: float | None = None
     max_tokens: int | None = None
     response_schema: Mapping[str, Any] | None = None
+    schema_by: SchemaBy = "format"
+    """How the schema is asked for: as the form of the answer, or as a tool that must be called with it."""
     rollout: int = 0
     """Which of several draws of the same request is asked for; it matters at a temperature above 0."""
     top_p: float | None = None
@@ -159,13 +166,18 @@ class Field:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Strategy:
-    """One way of running a task: which model, through which DSPy module."""
+    """One way of running a task: which model, through which module, and how they are put to it.
+
+    The adapter is ``bridged`` where DSPy runs the module; others take the module's steps by themselves.
+    """
 
     model: str
     module: str
+    adapter: str = BRIDGED
 
     def __str__(self) -> str:
-        return f"{self.model} · {self.module}"
+        way = f"{self.model} · {self.module}"
+        return way if self.adapter == BRIDGED else f"{way} · {self.adapter}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +191,8 @@ class Requirements:
     reasoning: bool
     """Whether the outputs look like something to be worked out (numbers, explanations)."""
     complexity: Literal["low", "medium", "high"]
+    adapter: str = BRIDGED
+    """Which adapter suits it, by a rule that looks at nothing but the signature and the inputs."""
 
 
 @dataclass(frozen=True, slots=True)

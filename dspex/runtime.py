@@ -25,6 +25,7 @@ from dspex.optimizers.definition import define, name_of
 from dspex.optimizers.measure import InWorkers, here
 from dspex.optimizers.study import Study
 from dspex.orchestrator.analyze import title_of
+from dspex.orchestrator.asking import names_of
 from dspex.orchestrator.cache import Cache, ResponseCache
 from dspex.orchestrator.engine import Orchestrator
 from dspex.orchestrator.insights import Route, route
@@ -32,7 +33,7 @@ from dspex.orchestrator.model import BeliefModel
 from dspex.orchestrator.policy import EXPLORATION, objective_named
 from dspex.orchestrator.protection import Protection
 from dspex.pools import make_pool, named
-from dspex.records import Execution, Objective, Price
+from dspex.records import BRIDGED, Execution, Objective, Price
 from dspex.redact import quiet_logger, redact
 from dspex.reliability import Reliability, Work
 from dspex.reliability.spending import Spending, check
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from dspex.optimizers.definition import Definition, Examples
     from dspex.optimizers.holdout import Holdout
     from dspex.orchestrator.result import Result
+    from dspex.orchestrator.streaming import Stream
     from dspex.records import Decision, Usage
     from dspex.variables.leases import OnConflict
     from dspex.variables.space import Space
@@ -95,6 +97,10 @@ class Runtime:
     budget
         What the session may spend, in US dollars or as a `Budget` of money, calls and tokens. Then the next
         call is refused.
+    adapters
+        Which may be chosen to put a signature to a model: ``bridged`` (DSPy runs the module), ``direct``,
+        ``structured``, several of them, or ``auto`` for all: then what suits the task is taken first, and what
+        is learned decides.
     """
 
     def __init__(
@@ -112,6 +118,7 @@ class Runtime:
         reliability: Reliability | bool = True,
         cache: Cache | bool | None = None,
         budget: Budget | float | None = None,
+        adapters: str | Sequence[str] = BRIDGED,
     ) -> None:
         if workers is not None and workers < 1:
             raise DefinitionError(f"workers must be a number > 0, got {workers}")
@@ -178,6 +185,7 @@ class Runtime:
             pool=self.pool,
             objective=self.objective,
             timeout_s=self.protection.settings.timeout_s if self.protection is not None else None,
+            adapters=names_of(adapters),
         )
         self.studies: dict[str, Study] = {}
         self.watches: list[Continuous] = []
@@ -225,8 +233,12 @@ class Runtime:
         """Run a task on the pool, so that the event loop stays free."""
         return await self.executor.aexecute(task, inputs, **options)
 
+    def stream(self, task: Task, inputs: Mapping[str, Any], **options: Any) -> Stream:
+        """Run a task, and hand on its answer piece by piece; options as of `Executor.stream`."""
+        return self.executor.stream(task, inputs, **options)
+
     def explain(self, task: Task, inputs: Mapping[str, Any], **options: Any) -> Decision:
-        """Say how a task would be run and why, without running it."""
+        """Say how a task would be run and why, without running it; options as of `Executor.explain`."""
         return self.executor.explain(task, inputs, **options)
 
     # ── optimizing ──────────────────────────────────────────────────────────────────────────────
@@ -414,6 +426,7 @@ class Runtime:
             if not study.is_done:
                 study.cancel()
         self._unlisten()
+        self.executor.adapters.close()
         self.pool.close()
         self.store.close()
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import dspy
     import pandas as pd
 
+    from dspex.adapters.base import Adapter
     from dspex.optimizers.budget import Budget
     from dspex.optimizers.continuous import Continuous
     from dspex.optimizers.coordinate import Optimizer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from dspex.optimizers.study import Study
     from dspex.orchestrator.insights import Route
     from dspex.orchestrator.result import Result
+    from dspex.orchestrator.streaming import Stream
     from dspex.pools.sessions import Session
     from dspex.records import Decision, Strategy
     from dspex.runtime import Task
@@ -67,7 +69,7 @@ def configure(
         None means this machine.
     **options
         What `Runtime` takes: `modules`, `objective`, `store`, `pool`, `workers`, `prices`,
-        `exploration`, `seed`, `reliability`, `cache`, `budget`.
+        `exploration`, `seed`, `reliability`, `cache`, `budget`, `adapters`.
 
     Raises
     ------
@@ -113,6 +115,7 @@ def execute(
     budget: Budget | float | None = None,
     cache: bool | None = None,
     rollout_id: int | None = None,
+    adapter: str | Adapter | None = None,
     **fields: Any,
 ) -> Result:
     """Run a task the way that is believed to pay, and learn from how it went.
@@ -145,6 +148,10 @@ def execute(
         a program that its answers depend on nothing but its prompts and inputs.
     rollout_id
         Which draw of the answer it is: another number is another request to every cache.
+    adapter
+        How the task is put to a model: ``direct``, ``structured``, ``bridged``, or ``auto`` for whichever is
+        believed best, what suits the task first; or an adapter of your own, which is then asked alone. As
+        `configure` says by default.
 
     Returns
     -------
@@ -181,6 +188,7 @@ def execute(
         budget=budget,
         cache=cache,
         rollout_id=rollout_id,
+        adapter=adapter,
     )
 
 
@@ -197,6 +205,7 @@ async def aexecute(
     budget: Budget | float | None = None,
     cache: bool | None = None,
     rollout_id: int | None = None,
+    adapter: str | Adapter | None = None,
     **fields: Any,
 ) -> Result:
     """Do what `execute` does without blocking the event loop."""
@@ -211,6 +220,56 @@ async def aexecute(
         budget=budget,
         cache=cache,
         rollout_id=rollout_id,
+        adapter=adapter,
+    )
+
+
+def stream(
+    task: Task,
+    /,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    pin: Strategy | None = None,
+    explore: bool = True,
+    timeout_s: float | None = None,
+    budget: Budget | float | None = None,
+    adapter: str | Adapter | None = None,
+    **fields: Any,
+) -> Stream:
+    """Run a task as `execute` does, and hand on what the model writes as it arrives.
+
+    The stream is read with ``for`` or ``async for``; its ``result`` is what `execute` would have returned. Where
+    nothing is said, an adapter is chosen that can stream: direct for one text, structured for other outputs,
+    which arrive as the JSON that the model writes. A module that DSPy runs brings its answer in one piece.
+
+    A model that fails before its first piece is replaced by another. One that fails later ends the stream:
+    what has been shown is not taken back, nor said twice.
+
+    Parameters
+    ----------
+    pin, explore, timeout_s, budget, adapter
+        As `execute` takes them.
+
+    Raises
+    ------
+    DefinitionError
+        If the signature or the inputs are wrong. Everything else is raised where the pieces are read.
+
+    Examples
+    --------
+    >>> runtime = configure(["sandbox/large"], store="memory")
+    >>> pieces = stream("question -> answer", question="What is 2 + 3?")
+    >>> "".join(pieces) == pieces.result.answer
+    True
+    """
+    return current().stream(
+        task,
+        {**(inputs or {}), **fields},
+        pin=pin,
+        explore=explore,
+        timeout_s=timeout_s,
+        budget=budget,
+        adapter=adapter,
     )
 
 
@@ -221,10 +280,12 @@ def explain(
     *,
     space: Registry | None = None,
     session: str | Session | None = None,
+    adapter: str | Adapter | None = None,
     **fields: Any,
 ) -> Decision:
-    """Say how a task would be run and why, without running it; `space` and `session` as in `execute`."""
-    return current().explain(task, {**(inputs or {}), **fields}, space=space, session=session)
+    """Say how a task would be run and why, without running it; `space`, `session` and `adapter` as in `execute`."""
+    given = {**(inputs or {}), **fields}
+    return current().explain(task, given, space=space, session=session, adapter=adapter)
 
 
 def optimize(

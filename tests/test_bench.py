@@ -9,6 +9,7 @@ import pytest
 import dspex as dx
 from dspex import bench
 from dspex.bench import (
+    adapters,
     builtin,
     definitions,
     joint,
@@ -259,3 +260,18 @@ def test_a_machine_without_a_gpu_is_told(monkeypatch, capsys):
     monkeypatch.setattr(neural.gpus, "probe", list)
     bench.run(["gpu"])
     assert "this machine has no GPU that can be used: nothing is measured" in capsys.readouterr().out
+
+
+def test_adapters_print_every_client_and_what_ours_is_worth(monkeypatch, capsys):
+    """Each client is measured alone and with many in flight, and its throughput is set against ours."""
+    monkeypatch.setattr(adapters, "_PEERS", ("httpx",))
+    monkeypatch.setattr(adapters, "_ALONE", 2)
+    monkeypatch.setattr(adapters, "_TOGETHER", 60)
+    monkeypatch.setattr(adapters, "_ROUNDS", 1)
+    monkeypatch.setattr(adapters, "_WAIT_S", 0.0)
+    bench.run(["adapters"])
+    printed = capsys.readouterr().out
+    for client in ("dspex direct", "dspex structured", "dspy.Predict", "httpx"):
+        assert f"50 in flight: {client}" in printed
+    assert "dspex direct, so many times httpx" in printed
+    assert "tokens of the prompt: dspex direct" in printed

@@ -41,6 +41,7 @@ from dspex.errors import (
     TimedOutError,
     UnavailableError,
     UnknownNameError,
+    UnreadableAnswerError,
     ValuesError,
     VariableError,
     WorkerBusyError,
@@ -65,6 +66,7 @@ PARENTS = {
     TimedOutError: UnavailableError,
     CircuitOpenError: UnavailableError,
     BadResponseError: ProviderError,
+    UnreadableAnswerError: BadResponseError,
     AuthenticationError: ProviderError,
     BillingError: ProviderError,
     RequestRefusedError: ProviderError,
@@ -108,6 +110,7 @@ def test_only_passing_troubles_are_retryable():
         TimedOutError,
         CircuitOpenError,
         BadResponseError,
+        UnreadableAnswerError,
         OverloadedError,
         PoolSaturatedError,
         WorkerBusyError,
@@ -121,6 +124,7 @@ def test_what_may_have_been_billed_is_known():
     assert {each for each in PARENTS if getattr(each, "possibly_billed", False)} == {
         TimedOutError,
         BadResponseError,
+        UnreadableAnswerError,
     }
     error = UnavailableError("cut off", provider="openai/x", possibly_billed=True)
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes

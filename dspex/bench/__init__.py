@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from dspex.bench import (
+    adapters,
     apply,
     builtin,
     cache,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 BENCHMARKS: dict[str, Callable[..., None]] = {
+    "adapters": adapters.run,
     "apply": apply.run,
     "cache": cache.run,
     "definitions": definitions.run,

@@ -126,7 +126,11 @@ RULES = (
         ),
         statuses=frozenset({_OK}),
         words=_words(
-            "is not JSON", "Unterminated string", "Expecting (?:value|property|',')", "codec can't decode"
+            "is not JSON",
+            "line exceeds limit",
+            "Unterminated string",
+            "Expecting (?:value|property|',')",
+            "codec can't decode",
         ),
     ),
     Rule(

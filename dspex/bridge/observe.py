@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -82,17 +83,19 @@ class Meter:
         """Count one call to a model; DSPy calls this after each one that was not a cache hit."""
         tokens_in = int(usage_entry.get("prompt_tokens") or usage_entry.get("input_tokens") or 0)
         tokens_out = int(usage_entry.get("completion_tokens") or usage_entry.get("output_tokens") or 0)
-        used = Usage(1, tokens_in, tokens_out, price_of(lm).cost_usd(tokens_in, tokens_out))
+        self.count(lm, Usage(1, tokens_in, tokens_out, price_of(lm).cost_usd(tokens_in, tokens_out)))
+
+    def count(self, lm: str, used: Usage) -> None:
+        """Count one call to a model, priced already."""
         with self._lock:
             self._usage += used
         tally = tally_in_charge.get()
         if tally is not None and self._outer is None:
             tally.usage += used
         if self._outer is not None:
-            self._outer.add_usage(lm, usage_entry)
+            self._outer.count(lm, used)
         else:
-            for listener in _listeners:
-                listener(lm, used)
+            _tell(lm, used)
         self.check()
 
     def check(self) -> None:
@@ -118,6 +121,20 @@ class Meter:
             return self._usage + Usage(latency_s=latency_s)
 
 
+def count(lm: str, used: Usage) -> None:
+    """Count a call to a model that went past DSPy: on the meter in charge, and for whoever listens."""
+    counted, meter = replace(used, latency_s=0.0), _current()
+    if meter is not None:
+        meter.count(lm, counted)
+    else:
+        _tell(lm, counted)
+
+
+def _tell(lm: str, used: Usage) -> None:
+    for listener in _listeners:
+        listener(lm, used)
+
+
 class _Gate(BaseCallback):  # type: ignore[misc]  # dspy is untyped
     """Lets no further call to a model begin once the run is to stop, in whichever thread it would."""
 
@@ -133,6 +150,16 @@ def note_rollout(lm: dspy.BaseLM, inputs: Mapping[str, Any]) -> None:
     """Note which draw of its request a call that begins asks for."""
     asked = {**lm.kwargs, **(inputs.get("kwargs") or {})}.get("rollout_id")
     rollout_asked.set(int(asked or 0))
+
+
+@contextmanager
+def drawing(rollout: int | None) -> Iterator[None]:
+    """Let the calls in this context ask for one draw of their requests; None for the first."""
+    token = rollout_asked.set(rollout or 0)
+    try:
+        yield
+    finally:
+        rollout_asked.reset(token)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from dspex.orchestrator import policy
 from dspex.orchestrator.analyze import analyze
 from dspex.orchestrator.protection import reason_of
 from dspex.records import (
+    BRIDGED,
     Alternative,
     Configuration,
     Decision,
@@ -157,7 +158,9 @@ class Orchestrator:
         steps = _Steps()
         with steps("analyze") as note:
             asked = analyze(signature, inputs)
-            note(f"{asked.complexity} complexity, {asked.input_chars} characters in{_reasons(asked)}")
+            note(
+                f"{asked.complexity} complexity, {asked.input_chars} characters in{_reasons(asked, strategies)}"
+            )
         with steps("select") as note:
             decision = self.decide(asked, strategies, pin=pin, explore=explore, configuration=configuration)
             note(decision.reason)
@@ -451,8 +454,10 @@ def _values(configuration: Configuration) -> str:
     return "".join(f", {name}={value!r}" for name, value in configuration.items())
 
 
-def _reasons(asked: Requirements) -> str:
-    return ", reasoning" if asked.reasoning else ""
+def _reasons(asked: Requirements, strategies: Sequence[Strategy]) -> str:
+    told = ", reasoning" if asked.reasoning else ""
+    has_choice = any(each.adapter != BRIDGED for each in strategies)
+    return f"{told}; the {asked.adapter} adapter suits it" if has_choice else told
 
 
 def _hopeful(

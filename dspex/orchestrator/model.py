@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dspex.records import Belief, Execution, Price, Requirements, Strategy
+from dspex.records import BRIDGED, Belief, Execution, Price, Requirements, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,6 +62,14 @@ _SETTINGS = {
 }
 
 
+_RULES: dict[str, dict[str, float]] = {
+    "quality": {"adapter suits": 0.05, "adapter does not suit": -0.15},
+    "cost": {"adapter=direct": -0.7, "adapter=structured": -0.5},
+}
+"""The rule that chooses an adapter, as a first guess that a few executions can overcome: what suits a task is
+believed a little better than DSPy's module, what does not a little worse; both send shorter prompts."""
+
+
 def features(asked: Requirements, strategy: Strategy) -> dict[str, float]:
     """Describe running a task one way, as named numbers; absent means zero."""
     length = (math.log1p(asked.input_chars) - 6.0) / 2.0
@@ -72,6 +80,10 @@ def features(asked: Requirements, strategy: Strategy) -> dict[str, float]:
         f"model={strategy.model} x length": length,
         f"module={strategy.module} x length": length,
     }
+    if strategy.adapter != BRIDGED:
+        described[f"adapter={strategy.adapter}"] = 1.0
+        described[f"adapter={strategy.adapter} x length"] = length
+        described["adapter suits" if strategy.adapter == asked.adapter else "adapter does not suit"] = 1.0
     if asked.reasoning:
         described[f"model={strategy.model} x reasoning"] = 1.0
         described[f"module={strategy.module} x reasoning"] = 1.0
@@ -231,7 +243,7 @@ class BeliefModel:
         self, prices: Mapping[str, Price] | None = None, latencies_s: Mapping[str, float] | None = None
     ) -> None:
         self._heads = {name: _Head(_SETTINGS[name]) for name in HEADS}
-        self._priors: dict[str, dict[str, float]] = {name: {} for name in HEADS}
+        self._priors: dict[str, dict[str, float]] = {name: dict(_RULES.get(name, {})) for name in HEADS}
         for model, price in (prices or {}).items():
             expected = max(price.cost_usd(*_TYPICAL_TOKENS), 1e-9)
             self._priors["cost"][f"model={model}"] = math.log(expected) - _SETTINGS["cost"].base

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import dspy
 
+    from dspex.adapters.base import Adapter
     from dspex.native.signature import Signature
     from dspex.variables.registry import Registry
 
@@ -30,6 +31,10 @@ class Ways:
     make: Callable[[Any], dspy.Module]
     """Makes the program that solves the task by a module."""
     configuration: Configuration = field(default_factory=dict)
+    adapter: Callable[[Strategy], Adapter | None] = field(default=lambda _: None)
+    """What asks instead of the program; None where the program runs."""
+    is_foreign: bool = False
+    """Whether the user handed over the adapter, so that no model of the session is asked."""
 
 
 def with_defaults(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import threading
 import time
@@ -10,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dspex.records import Completion, Price, Prompt, Usage
-from dspex.sandbox import measuring
+from dspex.sandbox import measuring, plain
 from dspex.sandbox.chance import fingerprint, gauss, mixed, uniform
 from dspex.sandbox.families import FAMILIES, recognise
 from dspex.sandbox.faults import Faults
@@ -31,6 +32,7 @@ from dspex.sandbox.writing import (
     UNKNOWN,
     answer_field,
     end_of_values,
+    from_schema,
     generic,
     malformed,
     values_for,
@@ -149,7 +151,7 @@ class SimulatedModel:
     ) -> tuple[str, float | None]:
         """Write the answer, and say how likely it was to succeed; None for what is no sandbox task."""
         if reading.wire == "plain":
-            return self._respond_plainly(reading.inputs["text"], prompt, luck, is_measured=is_measured)
+            return self._respond_plainly(reading, prompt, luck, is_measured=is_measured)
         reflected = reflect(reading, self._constants, lambda name: uniform(luck, name))
         item = None if reflected is not None else recognise(reading.inputs)
         place = None if item is None else _place(reading, item)
@@ -172,15 +174,32 @@ class SimulatedModel:
         return written(reading.wire, values), chance_of_success(self.name, traits, item)
 
     def _respond_plainly(
-        self, text: str, prompt: Prompt, luck: str, *, is_measured: bool
+        self, reading: Reading, prompt: Prompt, luck: str, *, is_measured: bool
     ) -> tuple[str, float | None]:
-        proposal = reflect_plainly(text, self._constants, lambda name: uniform(luck, name))
-        item = recognise({"text": text}) if proposal is None else None
+        proposal = reflect_plainly(reading.inputs["text"], self._constants, lambda name: uniform(luck, name))
+        item = plain.item_in(prompt) if proposal is None else None
+        schema, is_held = plain.schema_in(prompt)
         if item is None:
-            return proposal or UNKNOWN, None
-        traits = Traits(self._temperature(prompt.temperature), wire="plain")
-        answer, _ = self._attempt(traits, item, luck, is_measured=is_measured)
-        return str(answer), chance_of_success(self.name, traits, item)
+            smallest = None if proposal or not schema else from_schema({"type": "object", **schema})
+            return proposal or (json.dumps(smallest) if smallest is not None else UNKNOWN), None
+        stated, statements = stated_in(reading.instructions, item.family)
+        traits = Traits(
+            self._temperature(prompt.temperature), plain.reasons(schema), stated, statements, wire="plain"
+        )
+        answer, thought = self._attempt(traits, item, luck, is_measured=is_measured)
+        chance = chance_of_success(self.name, traits, item)
+        if not schema:
+            return str(answer), chance
+        unreadable = 0.0 if is_held else chance_of_malformed(self.name, "json", traits.temperature)
+        if not is_measured and uniform(self.name, luck, "format") < unreadable:
+            return f"Sure, here is what I think: {answer}.", None
+        preferred = FAMILIES[item.family].output
+        right = chance_of_right(self.name, traits, item)
+        text = plain.written_object(schema, preferred, answer, thought=thought, chance=right)
+        # An object without a place for the answer is filled as well as it can be.
+        return (
+            (text, chance * (1 - unreadable)) if text is not None else (json.dumps(from_schema(schema)), None)
+        )
 
     def _traits(self, reading: Reading, item: Item, temperature: float | None) -> Traits:
         stated, statements = stated_in(reading.instructions, item.family)

@@ -30,6 +30,11 @@ def answer_field(outputs: Sequence[OutputField], preferred: str, answer: Answer)
     return next((output for output in able if output.name == preferred), able[0] if able else None)
 
 
+def certain(output: OutputField) -> bool:
+    """Whether a field asks for the chance of being right."""
+    return output.name in _CERTAINTY and output.type_text in ("float", "str")
+
+
 def _fits(output: OutputField, answer: Answer) -> bool:
     options = options_of(output)
     if options:
@@ -59,7 +64,7 @@ def values_for(
             values[output.name] = _typed(output, answer, luck)
         elif is_reasoning(output.name):
             values[output.name] = thought
-        elif output.name in _CERTAINTY and output.type_text in ("float", "str"):
+        elif certain(output):
             values[output.name] = round(chance, 2)
         else:
             values[output.name] = generic(output, luck)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
 from dspex.records import (
+    BRIDGED,
     Answer,
     Candidate,
     Execution,
@@ -59,6 +60,8 @@ execution = Table(
     Column("parent_id", String(32)),
     Column("configuration", JSON),
     Column("session", String),
+    Column("adapter", String),
+    Column("suits", String),
 )
 
 label = Table(
@@ -209,6 +212,8 @@ def execution_row(record: Execution) -> dict[str, Any]:
         "parent_id": record.parent_id,
         "configuration": dict(record.configuration),
         "session": record.session,
+        "adapter": record.strategy.adapter,
+        "suits": asked.adapter,
         **usage_row(record.usage),
     }
 
@@ -302,8 +307,9 @@ def to_execution(row: Mapping[str, Any]) -> Execution:
             output_fields=row["output_fields"],
             reasoning=row["reasoning"],
             complexity=row["complexity"],
+            adapter=row["suits"] or BRIDGED,  # rows older than the columns ran so
         ),
-        strategy=Strategy(row["model"], row["module"]),
+        strategy=Strategy(row["model"], row["module"], row["adapter"] or BRIDGED),
         role=row["role"],
         propensities=row["propensities"],
         ok=row["ok"],

@@ -156,6 +156,13 @@ with space.applied(program, space.default()) as changed:
 dx.apply({"store.k": 3}, {"store": object()}).restore()
 assert_type(dx.Space.infer(program, each_part=True), dx.Space)
 
+with dx.adapters.direct("openai/gpt-4o-mini", api_key="k", timeout_s=20) as direct:
+    assert_type(direct.generate(dx.signature("question -> answer"), question="?"), dx.adapters.Answer)
+    assert_type(direct.batch("hello", []), list[dx.adapters.Answer | dx.ExecutionError])
+dx.execute(triage, message="hello", adapter=dx.adapters.scripted({"hello": "billing"}, seed=1))
+for piece in dx.stream(triage, message="hello", adapter="structured"):
+    assert_type(piece, str)
+
 dx.configure(reliability=dx.Reliability(timeout_s=20), cache=dx.Cache(ttl_s=60), budget=dx.Budget(usd=1.0))
 limited = dx.execute("question -> answer", question="?", timeout_s=5, budget=0.01, cache=False, rollout_id=2)
 assert_type(limited.is_cached, bool)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.sandbox.models import SimulatedModel
+from dspex.sandbox.plain import item_in
 from dspex.sandbox.serving.requests import Refused, ToolChoice
 from dspex.sandbox.writing import from_schema
 
@@ -46,14 +47,19 @@ def answers(request: ChatRequest, *, seed: int = 0) -> list[Answer]:
 
     A request with tools is answered by calling one, unless the last message is what a tool returned: the
     one that `tool_choice` names, else the one whose name is in the text, else the first. Its arguments
-    are the smallest that its schema allows, with the user's text in the first string.
+    are the model's own answer if it must call one and the text is of a sandbox task, else the smallest that
+    its schema allows, with the user's text in the first string.
     """
     model = SimulatedModel(request.short_model, seed=seed, resample=True)
-    prompt = request.prompt()
+    prompt, tool = request.prompt(), _tool_to_call(request)
+    # A model that may choose calls a tool to learn something; one that must, to answer.
+    is_known = request.tool_choice not in (None, "auto") and item_in(prompt) is not None
+    if tool is not None and is_known:
+        prompt = replace(prompt, response_schema=tool.function.parameters)
     made = [model.answer(prompt) for _ in range(request.n or 1)]
-    tool = _tool_to_call(request)
     if tool is not None:
-        call = ToolCall(tool.function.name, json.dumps(_arguments(tool, prompt.messages)))
+        said = made[0].text if is_known and _is_object(made[0].text) else None
+        call = ToolCall(tool.function.name, said or json.dumps(_arguments(tool, prompt.messages)))
         return [_calling(each, call) for each in made]
     schema = request.schema_wanted
     return [_telling(each) if schema is None else _fitted(each, schema, prompt.max_tokens) for each in made]

@@ -9,7 +9,7 @@ import json
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -17,10 +17,12 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from dspex.errors import DspexError
-from dspex.sandbox.serving import replies
+from dspex.sandbox.serving import gemini, replies
 from dspex.sandbox.serving.answers import answers
+from dspex.sandbox.serving.anthropic import ANTHROPIC
 from dspex.sandbox.serving.mishaps import Mishap, Plan
-from dspex.sandbox.serving.requests import Refused, read
+from dspex.sandbox.serving.requests import Refused
+from dspex.sandbox.serving.wires import OPENAI
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from dspex.sandbox.serving.answers import Answer
     from dspex.sandbox.serving.requests import ChatRequest
+    from dspex.sandbox.serving.wires import Wire
 
 HUGE_CHARS = 10_000_000
 _DROPS = 20
@@ -85,7 +88,9 @@ class Desk:
         """Refuse another key than the one that is taken."""
         if self.api_key is None:
             return
-        given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        headers = request.headers
+        given = headers.get("authorization", "").removeprefix("Bearer ").strip()
+        given = given or headers.get("x-api-key", "") or headers.get("x-goog-api-key", "")
         if not given:
             raise Refused(401, "You didn't provide an API key.", code=None)
         if not hmac.compare_digest(given.encode(), self.api_key.encode()):
@@ -97,8 +102,14 @@ def application(desk: Desk) -> Starlette:
     """Put the routes together."""
 
     async def chat(request: Request) -> Response:
-        desk.check_key(request)
-        return await _chat(request, desk)
+        return await _answer(request, desk, OPENAI)
+
+    async def messages(request: Request) -> Response:
+        return await _answer(request, desk, ANTHROPIC)
+
+    async def contents(request: Request) -> Response:
+        model, _, verb = request.path_params["call"].rpartition(":")
+        return await _answer(request, desk, gemini.wire_for(model, streams=verb == "streamGenerateContent"))
 
     async def models(request: Request) -> Response:
         desk.check_key(request)
@@ -116,6 +127,8 @@ def application(desk: Desk) -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/chat/completions", chat, methods=["POST"]),
+            Route("/v1/messages", messages, methods=["POST"]),
+            Route("/v1beta/models/{call:path}", contents, methods=["POST"]),
             Route("/v1/models", models, methods=["GET"]),
             Route("/healthz", health, methods=["GET"]),
             Route("/sandbox/faults", faults, methods=["GET", "PUT"]),
@@ -124,11 +137,19 @@ def application(desk: Desk) -> Starlette:
     )
 
 
-async def _chat(request: Request, desk: Desk) -> Response:
-    asked = read(await request.body())
+async def _answer(request: Request, desk: Desk, wire: Wire) -> Response:
+    try:
+        desk.check_key(request)
+        asked = wire.read(await request.body())
+        return await _answered(request, desk, wire, asked)
+    except Refused as error:
+        return JSONResponse(wire.refusal(error), error.status)
+
+
+async def _answered(request: Request, desk: Desk, wire: Wire, asked: ChatRequest) -> Response:
     mishap = desk.note(asked)
     if mishap is not None:
-        refused = _refused_by(mishap)
+        refused = _refused_by(mishap, wire)
         if refused is not None:
             return refused
         if mishap.kind == "hang":
@@ -139,7 +160,9 @@ async def _chat(request: Request, desk: Desk) -> Response:
             await desk.pause(mishap.delay_s)
     made = answers(asked, seed=desk.seed)
     await desk.pause(desk.pace * max(each.latency_s for each in made))
-    return _reply(request, asked, made, mishap, desk)
+    if mishap is not None and mishap.kind == "huge" and not asked.stream:
+        made = [replace(made[0], text="x" * HUGE_CHARS, calls=())]
+    return _reply(request, asked, made, mishap, desk, wire)
 
 
 def _refuse(_request: Request, error: Exception) -> Response:
@@ -166,7 +189,7 @@ def _plan(body: bytes) -> Plan:
 # ── mishaps ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _refused_by(mishap: Mishap) -> Response | None:
+def _refused_by(mishap: Mishap, wire: Wire) -> Response | None:
     if mishap.kind == "proxy_page":
         return HTMLResponse(_PROXY_PAGE, 502)
     refused = {
@@ -188,7 +211,7 @@ def _refused_by(mishap: Mishap) -> Response | None:
     headers = {}
     if mishap.kind == "rate_limit" and mishap.retry_after_s is not None:
         headers["Retry-After"] = f"{mishap.retry_after_s:g}"
-    return JSONResponse(replies.refusal(refused), refused.status, headers)
+    return JSONResponse(wire.refusal(refused), refused.status, headers)
 
 
 async def _hang(request: Request, desk: Desk) -> None:
@@ -206,58 +229,58 @@ def _gone(request: Request) -> Response:
 
 
 def _reply(
-    request: Request, asked: ChatRequest, made: list[Answer], mishap: Mishap | None, desk: Desk
+    request: Request, asked: ChatRequest, made: list[Answer], mishap: Mishap | None, desk: Desk, wire: Wire
 ) -> Response:
     envelope = replies.Envelope(f"chatcmpl-{uuid.uuid4().hex[:24]}", int(time.time()), asked.model)
     kind = None if mishap is None else mishap.kind
     if asked.stream:
-        parts = _parts_of_stream(envelope, asked, made, kind)
+        parts = _parts_of_stream(envelope, asked, made, kind, wire)
         media_type = "text/event-stream"
     else:
-        parts = _parts_of_whole(envelope, made, kind)
+        parts = _parts_of_whole(envelope, made, kind, wire)
         media_type = "application/json"
     if kind in (None, "late", "malformed", "bad_utf8") and not asked.stream:
         return Response(b"".join(parts), media_type=media_type)
-    sent = _sent(request, envelope, parts, mishap, desk)
+    sent = _sent(request, wire.piece(envelope, "and so on "), parts, mishap, desk)
     return StreamingResponse(sent, media_type=media_type, headers={"Cache-Control": "no-cache"})
 
 
-def _parts_of_whole(envelope: replies.Envelope, made: list[Answer], kind: str | None) -> list[bytes]:
-    value = replies.completion(envelope, made)
-    if kind == "huge":
-        value["choices"][0]["message"]["content"] = "x" * HUGE_CHARS
+def _parts_of_whole(
+    envelope: replies.Envelope, made: list[Answer], kind: str | None, wire: Wire
+) -> list[bytes]:
+    value = wire.whole(envelope, made)
     body = json.dumps(value, ensure_ascii=False).encode()
     if kind == "malformed":
         body = body[: len(body) // 2]
     if kind == "bad_utf8":
         body = body.replace(b'"role"', b'"\xff\xfe\xc3": "", "role"')
     if kind == "endless":
-        body = body.partition(b'"content": "')[0] + b'"content": "'
+        body = body.partition(wire.text_begins)[0] + wire.text_begins
     size = max(1, -(-len(body) // _DROPS))
     return [body[start : start + size] for start in range(0, len(body), size)]
 
 
 def _parts_of_stream(
-    envelope: replies.Envelope, asked: ChatRequest, made: list[Answer], kind: str | None
+    envelope: replies.Envelope, asked: ChatRequest, made: list[Answer], kind: str | None, wire: Wire
 ) -> list[bytes]:
     with_usage = asked.stream_options is not None and asked.stream_options.include_usage
-    parts = list(replies.stream(envelope, made, with_usage=with_usage))
+    parts = list(wire.stream(envelope, made, with_usage))
     middle = max(1, len(parts) // 2)
     if kind == "malformed":
         return [*parts[:middle], b'data: {"id": "chatcmpl-\n\n']
     if kind == "bad_utf8":
         return [
             *parts[:middle],
-            parts[1].replace(b'"delta"', b'"\xff\xfe\xc3": "", "delta"'),
+            parts[min(1, len(parts) - 1)].replace(b'{"', b'{"\xff\xfe\xc3": "", "', 1),
             *parts[middle:],
         ]
     if kind == "huge":
-        return [*parts[:1], *[replies.piece(envelope, "x" * (HUGE_CHARS // 100))] * 100, *parts[middle:]]
+        return [*parts[:1], *[wire.piece(envelope, "x" * (HUGE_CHARS // 100))] * 100, *parts[middle:]]
     return parts[:1] if kind == "endless" else parts
 
 
 async def _sent(
-    request: Request, envelope: replies.Envelope, parts: list[bytes], mishap: Mishap | None, desk: Desk
+    request: Request, another: bytes, parts: list[bytes], mishap: Mishap | None, desk: Desk
 ) -> AsyncIterator[bytes]:
     kind = None if mishap is None else mishap.kind
     pause_s = mishap.delay_s / len(parts) if mishap is not None and kind == "slow" else 0.0
@@ -269,7 +292,7 @@ async def _sent(
             return
         await desk.pause(pause_s)
         yield part
-    more = replies.piece(envelope, "and so on ") if parts[0].startswith(b"data:") else b"and so on "
+    more = another if parts[0].startswith((b"data:", b"event:")) else b"and so on "
     while kind == "endless" and not desk.closing.is_set() and not await request.is_disconnected():
         yield more
         await desk.pause(_ENDLESS_PAUSE_S)

@@ -125,15 +125,16 @@ def _deltas(envelope: Envelope, answer: Answer) -> Iterator[dict[str, Any]]:
             arguments = call["function"]["arguments"]
             opened = {**call, "function": {**call["function"], "arguments": ""}}
             yield {"tool_calls": [{"index": index, **opened}]}
-            for part in _pieces(arguments):
+            for part in pieces(arguments):
                 yield {"tool_calls": [{"index": index, "function": {"arguments": part}}]}
         return
     yield {"role": "assistant", "content": "", "refusal": None}
-    for part in _pieces(answer.text or ""):
+    for part in pieces(answer.text or ""):
         yield {"content": part}
 
 
-def _pieces(text: str) -> list[str]:
+def pieces(text: str) -> list[str]:
+    """Cut a text as a stream sends it."""
     return [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
 
 

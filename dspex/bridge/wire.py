@@ -1,0 +1,90 @@
+"""Our prompts as the requests that DSPy's client sends, and its responses as our completions."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+from dspy import lm15
+
+from dspex.bridge.prices import price_of
+from dspex.errors import BadResponseError
+from dspex.records import Completion, Usage
+
+if TYPE_CHECKING:
+    from dspex.records import Prompt
+
+_TOOL = "answer"
+_ANTHROPIC = "anthropic"
+
+
+def request_of(prompt: Prompt, model: str) -> lm15.Request:
+    """Write a prompt as a request; `model` is what the provider calls it."""
+    schema, tools = prompt.response_schema, list[lm15.FunctionTool]()
+    settings: dict[str, Any] = {"temperature": prompt.temperature, "max_tokens": prompt.max_tokens}
+    if schema is not None and prompt.schema_by == "tool":
+        tools.append(lm15.FunctionTool(name=_TOOL, description="Give the answer.", parameters=dict(schema)))
+        settings["tool_choice"] = lm15.ToolChoice(mode="required")
+    elif schema is not None:
+        settings["response_format"] = _format_of(dict(schema))
+    return lm15.Request(
+        model=model,
+        system=prompt.system or None,
+        messages=tuple(
+            lm15.Message(role=role, parts=(lm15.TextPart(text=text),)) for role, text in prompt.messages
+        ),
+        tools=tuple(tools),
+        config=lm15.Config(**settings),
+    )
+
+
+def _format_of(schema: dict[str, Any]) -> dict[str, Any]:
+    if not schema:
+        return {"type": "json_object"}
+    return {"type": "json_schema", "name": _TOOL, "schema": schema, "strict": is_strict(schema)}
+
+
+def is_strict(schema: Any) -> bool:
+    """Whether every object in a schema is closed and requires all it has, as OpenAI's strict mode wants."""
+    if isinstance(schema, list):
+        return all(is_strict(each) for each in schema)
+    if not isinstance(schema, dict):
+        return True
+    is_open = schema.get("type") == "object" and (
+        schema.get("additionalProperties") is not False
+        or set(schema.get("properties", {})) != set(schema.get("required", ()))
+    )
+    return not is_open and all(is_strict(each) for each in schema.values())
+
+
+def completion_of(response: lm15.Response, name: str, latency_s: float) -> Completion:
+    """Read a response.
+
+    Raises
+    ------
+    BadResponseError
+        If it holds no text and calls no tool.
+    """
+    calls = response.tool_calls
+    text = json.dumps(calls[0].input, ensure_ascii=False) if calls else response.text
+    if text is None:
+        raise BadResponseError(
+            f"{name} answered without text", provider=name, hint="ask it for text, or use another model"
+        )
+    finish: Literal["stop", "length"] = "length" if response.finish_reason == "length" else "stop"
+    return Completion(text, usage_of(response.usage, name, latency_s), finish)
+
+
+def usage_of(usage: lm15.Usage | None, name: str, latency_s: float) -> Usage:
+    """Count tokens as they are billed, and price them."""
+    if usage is None:
+        return Usage(1, latency_s=latency_s)
+    tokens_in, tokens_out = usage.input_tokens or 0, usage.output_tokens or 0
+    if name.startswith(_ANTHROPIC):
+        # Anthropic alone counts what its cache gave or took apart from the rest.
+        tokens_in += (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+    elif usage.total_tokens is not None and name.startswith(("gemini", "xai")):
+        # These two count reasoning apart; it is billed as output.
+        tokens_out = max(tokens_out, usage.total_tokens - tokens_in)
+    cost_usd = price_of(name).cost_usd(tokens_in, tokens_out)
+    return Usage(1, tokens_in, tokens_out, cost_usd, latency_s)
