@@ -222,7 +222,7 @@ class Breaker:
             if now < min(self._leases, default=now):
                 return transition, None
             # Probes are lost with the threads that made them. Those that come back after all are late.
-            self._turn("half-open", "a probe was never heard of again")
+            transition = self._turn("half-open", "a probe was never heard of again")
         self._leases.append(now + self.settings.probe_lease_s)
         return transition, self._generation
 
