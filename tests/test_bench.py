@@ -142,6 +142,9 @@ def test_a_soak_prints_how_it_went(monkeypatch, capsys):
     assert figures["calls"] > 6 * 10
     assert figures["availability"] > 90
     assert figures["attempts per call"] >= 0.9
+    assert figures["tasks of workers"] > 3
+    assert figures["workers killed"] >= 1
+    assert figures["tasks of workers lost or wrong"] == figures["processes left behind"] == 0
 
 
 def test_what_takes_minutes_is_run_by_name_only(monkeypatch, capsys):

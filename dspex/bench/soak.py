@@ -1,7 +1,8 @@
 """A soak: three upstreams that fail by plan, asked over real sockets through `execute`, for as long as you like.
 
 `DSPEX_SOAK_S`, or ``--seconds``, says for how many seconds (60 if neither is given). Each upstream has three
-outages, hanging and failing fast by turns, and three brown-outs; six bursts of calls arrive at once. What is
+outages, hanging and failing fast by turns, and three brown-outs; six bursts of calls arrive at once. Beside
+that a pool of worker processes has something to do all the time, and one of them is killed each minute. What is
 measured is the guards and the fallback between models, against the sandbox's server: it says nothing about
 real providers.
 """
@@ -9,10 +10,11 @@ real providers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
+import signal
 import statistics
-import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -20,12 +22,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dspy
+import psutil
 
 from dspex import sandbox
 from dspex.bench.timing import print_rows
 from dspex.errors import DspexError, ExecutionError
 from dspex.events import BreakerTurned, Event, ExecutionFinished
 from dspex.native.signature import signature
+from dspex.pools import PoolSpec, named
 from dspex.records import Execution, Price
 from dspex.reliability import Reliability
 from dspex.runtime import Runtime
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dspex.native.signature import Signature
+    from dspex.pools.pool import Pool as WorkerPool
 
 _UPSTREAMS = 3
 _TROUBLES = 3
@@ -48,6 +53,10 @@ _PACE = 0.1
 _SHORTEST_ATTEMPT_S = 2.0
 _WORKERS = 128
 _AIM_PERCENT = 99.9
+_KILL_EVERY_S = 60.0
+_KILLS = 3
+"""At least so many workers are killed, however short the soak is."""
+_PAUSE_S = 0.05
 _TELLING_S = 30.0
 """A soak that is shorter has too few calls to be held to the aim."""
 
@@ -61,6 +70,12 @@ class Tally:
     attempts: list[Execution] = field(default_factory=list)
     opened: int = 0
     rss_mib: list[float] = field(default_factory=list)
+    tasks: int = 0
+    """Of the worker processes."""
+    lost: int = 0
+    """Of these, without an answer or with a wrong one."""
+    killed: int = 0
+    workers: dict[int, psutil.Process] = field(default_factory=dict)
 
     def hear(self, event: Event) -> None:
         """Take note of what the runtime tells."""
@@ -76,7 +91,8 @@ def run(*, seconds: float | None = None) -> None:
     Raises
     ------
     ExecutionError
-        If a soak of half a minute or more answered less than 99.9 % of its calls.
+        If a soak of half a minute or more answered less than 99.9 % of its calls, or if a task of the workers
+        was lost, or a process left behind.
     """
     seconds = float(os.environ.get("DSPEX_SOAK_S", "60")) if seconds is None else seconds
     rng, tally = random.Random(0), Tally()
@@ -89,8 +105,14 @@ def run(*, seconds: float | None = None) -> None:
         stack.callback(runtime.close)
         for server, plan in zip(servers, plans, strict=True):
             server.set_faults(plan)
-        asyncio.run(_drive(runtime, seconds, rng, tally))
-    _print(seconds, tally)
+        pool = stack.enter_context(named.make("soak", PoolSpec(workers=2, memory_mib=512)))
+        asyncio.run(_both(runtime, pool, seconds, rng, tally))
+    _, left = psutil.wait_procs(list(tally.workers.values()), timeout=5)
+    _print(seconds, tally, left=len(left))
+    if tally.lost or left:
+        raise ExecutionError(
+            f"{tally.lost} tasks of workers were lost, {len(left)} processes were left behind"
+        )
     good, bad = len(tally.latencies_s), sum(tally.failures.values())
     if seconds >= _TELLING_S and 100 * good < _AIM_PERCENT * (good + bad):
         raise ExecutionError(f"{bad} of {good + bad} calls were not answered; the aim is {_AIM_PERCENT} %")
@@ -126,6 +148,41 @@ def _plan(upstream: int, seconds: float, rng: random.Random) -> list[dict[str, A
     return rows
 
 
+async def _both(runtime: Runtime, pool: WorkerPool, seconds: float, rng: random.Random, tally: Tally) -> None:
+    await asyncio.gather(_drive(runtime, seconds, rng, tally), _labour(pool, seconds, tally))
+
+
+async def _labour(pool: WorkerPool, seconds: float, tally: Tally) -> None:
+    """Keep the workers busy, and kill one of them now and then."""
+    began, every = time.monotonic(), min(_KILL_EVERY_S, seconds / (_KILLS + 1))
+    kill_at = every
+    while (now := time.monotonic() - began) < seconds:
+        future = pool.submit(pow, tally.tasks, 2)
+        for worker in pool.stats().workers:
+            if worker.pid is not None and worker.pid not in tally.workers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    tally.workers[worker.pid] = psutil.Process(worker.pid)
+        if now >= kill_at:
+            kill_at += every
+            tally.killed += _killed_one(pool)
+        try:
+            is_right = await asyncio.wrap_future(future) == tally.tasks**2
+        except DspexError:
+            is_right = False
+        tally.lost += not is_right
+        tally.tasks += 1
+        await asyncio.sleep(_PAUSE_S)
+
+
+def _killed_one(pool: WorkerPool) -> bool:
+    pid = next((each.pid for each in pool.stats().workers if each.pid is not None), None)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            return True
+    return False
+
+
 async def _drive(runtime: Runtime, seconds: float, rng: random.Random, tally: Tally) -> None:
     task = signature("message -> reply", "Answer briefly.", name="Soak")
     began, calls = time.monotonic(), set()
@@ -155,7 +212,7 @@ async def _request(runtime: Runtime, task: Signature, text: str, tally: Tally) -
         tally.latencies_s.append(time.monotonic() - began)
 
 
-def _print(seconds: float, tally: Tally) -> None:
+def _print(seconds: float, tally: Tally, *, left: int) -> None:
     good, bad = len(tally.latencies_s), sum(tally.failures.values())
     if not good:
         raise ExecutionError(f"no call of {bad} was answered", hint="is the machine very busy?")
@@ -167,15 +224,12 @@ def _print(seconds: float, tally: Tally) -> None:
     )
     print_rows({"times that a breaker opened": tally.opened, "calls without an answer": bad}, "")
     if len(tally.rss_mib) > 1:
-        print_rows(
-            {"peak memory by the first burst": tally.rss_mib[0], "by the last": tally.rss_mib[-1]}, "MiB"
-        )
+        print_rows({"memory at the second burst": tally.rss_mib[1], "at the last": tally.rss_mib[-1]}, "MiB")
+    print_rows({"tasks of workers": tally.tasks, "workers killed": tally.killed}, "")
+    print_rows({"tasks of workers lost or wrong": tally.lost, "processes left behind": left}, "")
     for name, count in tally.failures.most_common():
         print_rows({f"  of these {name}": count}, "")
 
 
 def _rss_mib() -> float:
-    import resource  # not on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    return float(psutil.Process().memory_info().rss) / (1 << 20)
