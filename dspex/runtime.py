@@ -16,7 +16,7 @@ from dspex.bridge import prices as prices_bridge
 from dspex.bridge import program as program_bridge
 from dspex.errors import DataError, DefinitionError, UnknownNameError
 from dspex.events import Event, EventBus, ExecutionFinished, LabelGiven
-from dspex.execution import Executor
+from dspex.execution import Executor, Tasks
 from dspex.native.signature import signature
 from dspex.optimizers import comparing, warm
 from dspex.optimizers.budget import Budget
@@ -172,10 +172,9 @@ class Runtime:
         self.spending, self._by_strategy = Spending(), Spending()
         self._unlisten = observe.listen(self.spending.add)
         self.cache = ResponseCache(cache if isinstance(cache, Cache) else Cache(), shelf=self.store)
+        self.tasks = Tasks(lm=self.lm, models=self.models, modules=self._modules, adapters=names_of(adapters))
         self.executor = Executor(
-            lm=self.lm,
-            models=self.models,
-            modules=self._modules,
+            self.tasks,
             orchestrator=self.orchestrator,
             protection=self.protection,
             cache=self.cache,
@@ -185,7 +184,6 @@ class Runtime:
             pool=self.pool,
             objective=self.objective,
             timeout_s=self.protection.settings.timeout_s if self.protection is not None else None,
-            adapters=names_of(adapters),
         )
         self.studies: dict[str, Study] = {}
         self.watches: list[Continuous] = []
@@ -312,7 +310,7 @@ class Runtime:
         """Check everything, then begin to watch the calls of a task that run with a registry's values."""
         watch = Continuous(
             self._student(task)[0],
-            signature_key=self.executor.ways(task).described.key,
+            signature_key=self.tasks.ways(task).described.key,
             registry=space,
             begin=partial(self.optimize, task),
             lm=self.lm,
@@ -336,7 +334,7 @@ class Runtime:
         if program_bridge.is_program(task):
             return task, type(task).__name__
         described = signature(task)
-        return self.executor.program(described, next(iter(self._modules))), title_of(described)
+        return self.tasks.program(described, next(iter(self._modules))), title_of(described)
 
     def _row(self, definition: Definition, *, resume: bool) -> Mapping[str, Any] | None:
         """Return a study's row in the store, if it has one, and check that it is its own."""
@@ -413,7 +411,7 @@ class Runtime:
 
     def route(self, task: Task | None = None) -> Route:
         """Return what was learned about one signature, by default the one executed last."""
-        name = None if task is None else title_of(self.executor.ways(task).described)
+        name = None if task is None else title_of(self.tasks.ways(task).described)
         records = self.store.since(Cursor(), limit=_REPLAYED)[0]
         models = {each.strategy.model for each in records if isinstance(each, Execution)}
         return route(records, lambda: _fresh_beliefs(models), self.objective, name)
@@ -426,7 +424,7 @@ class Runtime:
             if not study.is_done:
                 study.cancel()
         self._unlisten()
-        self.executor.adapters.close()
+        self.tasks.adapters.close()
         self.pool.close()
         self.store.close()
 

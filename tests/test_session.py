@@ -239,8 +239,8 @@ class TestExecute:
         for base in (int, float):
             kind = Enum("Kind", {"ONE": base(1)})
             task = dx.signature(spec, "Answer.", types={"Kind": kind})
-            session.current().executor.program(task, strategy.module)
-            answers.append(session.current().executor.program(task, strategy.module).signature)
+            session.current().tasks.program(task, strategy.module)
+            answers.append(session.current().tasks.program(task, strategy.module).signature)
         assert (
             answers[0].output_fields["answer"].annotation is not answers[1].output_fields["answer"].annotation
         )
