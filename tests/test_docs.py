@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dspex import session
+from dspex import pools, session
 from dspex.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -28,9 +28,12 @@ def blocks(page: Path, language: str) -> list[str]:
 def test_python_blocks_run(page):
     """The blocks of a page run one after the other, in one namespace."""
     names: dict = {"__name__": "docs"}
-    for block in blocks(page, "python"):
-        exec(compile(block, page.name, "exec"), names)  # noqa: S102  # our own documentation
-    session.current().close()
+    try:
+        for block in blocks(page, "python"):
+            exec(compile(block, page.name, "exec"), names)  # noqa: S102  # our own documentation
+    finally:
+        session.current().close()
+        pools.close()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=lambda page: page.name)

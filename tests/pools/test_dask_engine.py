@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import pytest
 from conformance import Gate, until
@@ -21,12 +22,13 @@ distributed = pytest.importorskip("distributed")
 @pytest.fixture(scope="module")
 def cluster():
     """Start a scheduler in this process, and two workers of their own on loopback."""
-    quick = {
+    settings = {
         "distributed.worker.multiprocessing-method": "forkserver",
-        "distributed.deploy.lost-worker-timeout": "5s",
+        # Or a worker that happens to be down so long after another's death would be closed for good.
+        "distributed.deploy.lost-worker-timeout": "1h",
     }
     with (
-        dask.config.set(quick),
+        dask.config.set(settings),
         distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=1,
@@ -35,9 +37,21 @@ def cluster():
             silence_logs=50,
         ) as cluster,
     ):
-        # A nanny whose worker was killed while it began does not start another.
-        cluster.adapt(minimum=2, maximum=2, interval="1s")
+        ended = threading.Event()
+        healing = threading.Thread(target=heal, args=(cluster, ended))
+        healing.start()
         yield cluster
+        ended.set()
+        healing.join()
+
+
+def heal(cluster, ended):
+    """Replace nannies that gave up: one whose worker was killed while it began does not start another."""
+    while not ended.wait(0.5):
+        for name, nanny in list(cluster.workers.items()):
+            if nanny.status.name in {"closed", "failed"}:
+                cluster.workers.pop(name)
+        cluster.scale(2)
 
 
 def whole(cluster):
