@@ -40,6 +40,7 @@ _IN_ADDRESS = re.compile(r"(\w://[^\s:/@]*:)([^\s@/]+)(@)")
 
 _declared: set[str] = set()
 _lock = threading.Lock()
+_NONE: frozenset[str] = frozenset()
 
 
 def declare(secret: str | None) -> None:
@@ -47,6 +48,11 @@ def declare(secret: str | None) -> None:
     if secret is not None and len(secret) >= _SHORTEST:
         with _lock:
             _declared.add(secret)
+
+
+def declared() -> frozenset[str]:
+    """Return the secrets that were declared."""
+    return frozenset(_declared) if _declared else _NONE
 
 
 def redact(text: str, *, environment: Mapping[str, str] | None = None) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.errors import CancelledError, ClusterError
 from dspex.events import PoolDegraded, SessionEnded, TaskStopped, WorkerDied, WorkerStarted
-from dspex.pools import burial, dask_worker, output
+from dspex.pools import burial, dask_worker, output, secrets
 from dspex.pools.counters import PoolStats, WorkerStats
 from dspex.pools.crashes import Quarantine
 from dspex.pools.dask_seats import Room, arranged, portable
@@ -253,7 +253,7 @@ class DaskEngine(Desk):
     def environment(self) -> str:
         """Return what workers should see of this process's environment, as JSON: all but what is the machine's."""
         hook = self.spec.environment
-        seen = dict(hook()) if hook is not None else portable(os.environ)
+        seen = {**hook(), **secrets.environment()} if hook is not None else portable(os.environ)
         return json.dumps({**seen, **self.spec.env})
 
     def _unposted(self, seat: DaskSeat, task: Task, error: Exception | None) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.errors import CancelledError, PoolError
 from dspex.events import PoolOverloaded
-from dspex.pools import admission, limits, parcels
+from dspex.pools import admission, limits, parcels, secrets
 from dspex.pools.board import Board
 from dspex.pools.counters import Counters, PoolStats, WorkerStats
 from dspex.pools.crashes import Quarantine
@@ -194,7 +194,9 @@ class LocalEngine:
         """Return what workers should see as their environment, as JSON."""
         hook = self.spec.environment
         now: Any = (
-            dict(hook()) if hook is not None else getattr(os.environ, "_data", None) or dict(os.environ)
+            {**hook(), **secrets.environment()}
+            if hook is not None
+            else getattr(os.environ, "_data", None) or dict(os.environ)
         )
         if now != self._environment[0]:
             wanted = {**(now if hook is not None else os.environ), **limits.environment(self.spec)}

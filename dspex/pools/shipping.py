@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dspex.errors import RemoteError, ShippingError
+from dspex.pools import secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -55,14 +56,14 @@ def pack(what: str, value: Any, buffer_callback: BufferCallback | None = None) -
     plain = pack_plain(value)
     if plain is not None:
         return plain
-    import cloudpickle
-
+    file = io.BytesIO()
     try:
-        return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=buffer_callback))
+        secrets.dump(value, file, buffer_callback)
     except Exception as error:
         raise ShippingError(
             f"{what} cannot travel to another process: {blame(value, error)}", hint=_HINT
         ) from error
+    return file.getvalue()
 
 
 _HINT = "build it in the worker: inside the function, or as a session's state"
@@ -86,7 +87,8 @@ def pack_plain(value: Any) -> bytes | None:
         _Plain(file, 5).dump(value)
     except (_NotPlainError, RecursionError):
         return None
-    return file.getvalue()
+    data = file.getvalue()
+    return None if secrets.are_in(data) else data
 
 
 def pack_function(function: Any) -> Packed:
@@ -127,11 +129,9 @@ def pack_within(value: Any, limit: int, buffer_callback: BufferCallback | None =
         if len(plain) > limit:
             raise too_large(limit)
         return plain
-    import cloudpickle
-
     file = _Bounded(limit)
     try:
-        cloudpickle.dump(value, file, protocol=5, buffer_callback=buffer_callback)
+        secrets.dump(value, file, buffer_callback)
     except (ShippingError, MemoryError):
         raise
     except Exception as error:
@@ -163,7 +163,7 @@ def too_large(limit: int) -> ShippingError:
 
 def unpack(data: bytes, buffers: Iterable[Any] = ()) -> Any:
     """Read what `pack` wrote."""
-    return pickle.loads(data, buffers=buffers)  # noqa: S301  # written by a process of our own
+    return secrets.load(data, buffers)
 
 
 class Known(OrderedDict[bytes, _Value]):

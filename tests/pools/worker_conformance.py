@@ -33,6 +33,7 @@ from tasks import (
     use_a_pool,
 )
 
+from dspex import redact
 from dspex.errors import (
     CancelledError,
     PoolError,
@@ -169,6 +170,13 @@ class WorkerConformance(EngineConformance):
         assert pool.submit(environment, ["DSPEX_KEY"]).result(TIMEOUT_S) == ["secret"]
         monkeypatch.delenv("DSPEX_KEY")
         assert pool.submit(environment, ["DSPEX_KEY"]).result(TIMEOUT_S) == [None]
+
+    def test_a_key_in_an_argument_arrives(self, make, monkeypatch):
+        """A secret that something was given goes there and back, although no message holds it."""
+        monkeypatch.setattr(redact, "_declared", {"hunter2-hunter2"})
+        pool = make(workers=1)
+        there = pool.submit(dict, api_key="hunter2-hunter2", n=1).result(TIMEOUT_S)
+        assert there == {"api_key": "hunter2-hunter2", "n": 1}
 
     def test_functions_see_globals_as_they_are(self, pool):
         """A function from a notebook is shipped with its globals as they are when it is submitted."""
