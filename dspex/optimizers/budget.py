@@ -47,7 +47,8 @@ class Budget:
                 isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0
             ):
                 raise DataError(
-                    f"a budget's {field.name} must be a number > 0, got {limit!r}", hint="Budget(trials=40)"
+                    f"a budget's {field.name} must be a number > 0, got {limit!r}",
+                    hint=f"Budget({field.name}=40)",
                 )
 
     @classmethod

@@ -58,7 +58,7 @@ class Pruned:
 
     def __post_init__(self) -> None:
         if self.search not in WHOLE:
-            raise UnknownNameError.among("search that can be pruned", self.search, WHOLE)
+            raise UnknownNameError.among("pruned search", self.search, WHOLE)
         if self.pruner not in PRUNERS:
             raise UnknownNameError.among("pruner", self.pruner, PRUNERS)
 

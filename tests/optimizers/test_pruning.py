@@ -74,7 +74,7 @@ def test_a_study_prunes_and_says_how_much_each_trial_was_scored(pruner):
     ("make", "message"),
     [
         (lambda: Pruned("tpe", pruner="medain"), "did you mean 'median'"),
-        (lambda: Pruned("beacon"), "unknown search that can be pruned 'beacon'"),
+        (lambda: Pruned("beacon"), "unknown pruned search 'beacon'"),
     ],
 )
 def test_unknown_names_are_refused(make, message):
