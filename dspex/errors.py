@@ -86,7 +86,7 @@ class DspexError(Exception):
         What to do next, as a sentence.
     """
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     category: ClassVar[Category] = "general"
     severity: ClassVar[Severity] = "error"
 

@@ -300,6 +300,8 @@ class Outcome:
     """What went wrong before, when it was asked more than once."""
     was_asked: bool = True
     """Whether a model was asked at all, rather than refused for being known to fail or to be busy."""
+    is_final: bool = False
+    """Whether a part of the answer has been shown, so that no other one may follow it."""
 
     @property
     def ok(self) -> bool:

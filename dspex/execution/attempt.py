@@ -38,17 +38,14 @@ class Attempt:
         self._within_budgets = within_budgets
         self._spent = Usage()
         self._shown = shown
-        self._failed: str | None = None
 
     def __call__(self, strategy: Strategy) -> Outcome:
         """Run it that way, and judge the answer by the signature's constraints."""
-        if self._shown is not None:
-            self._shown.check(self._failed)
         with self._within_budgets(self._asked, self._spent):
             outcome = self._run(strategy)
         self._spent += outcome.usage
-        self._failed = outcome.error
-        return self._judged(outcome)
+        outcome = self._judged(outcome)
+        return outcome if self._shown is None else self._shown.ended(outcome)
 
     def _run(self, strategy: Strategy) -> Outcome:
         run, is_local = self._runner(strategy)

@@ -15,6 +15,7 @@ from dspex.errors import (
     AuthenticationError,
     BillingError,
     DefinitionError,
+    ExecutionError,
     ExhaustedError,
     ModelNotFoundError,
     OverloadedError,
@@ -180,6 +181,7 @@ class Orchestrator:
                 note("not needed")
             else:
                 failed = [(decision, outcome)]
+                _refuse_to_go_on(outcome)
                 if has_older and isinstance(outcome.failure, OverloadedError):
                     raise outcome.failure
                 for left, following in self._fallbacks(asked, strategies, failed, pin):
@@ -190,6 +192,7 @@ class Orchestrator:
                         decision = following
                         break
                     failed.append((following, outcome))
+                    _refuse_to_go_on(outcome)
                 note(_failures(failed, decision if outcome.ok else None))
         if not outcome.ok:
             raise _nobody_answered(asked, failed)
@@ -481,6 +484,14 @@ def _with_room(left: Sequence[Strategy], refused: Decision, outcome: Outcome) ->
     costs = {each.strategy: each.cost_usd.mean for each in refused.alternatives}
     mine = costs.get(refused.strategy, 0.0)
     return [each for each in left if costs.get(each, mine) < mine] or left
+
+
+def _refuse_to_go_on(outcome: Outcome) -> None:
+    """Raise if a part of an answer was shown: another one must not follow it."""
+    if outcome.is_final:
+        raise ExecutionError(
+            outcome.error or "", hint="begin a new stream, or use execute, which can fall back"
+        ) from outcome.failure
 
 
 def _nobody_answered(asked: Requirements, failed: Sequence[tuple[Decision, Outcome]]) -> Exception:

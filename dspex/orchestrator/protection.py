@@ -103,12 +103,12 @@ class Protection:
         p95_s: float | None,
     ) -> Outcome:
         """Ask a model through its guard; what its provider does wrong becomes a part of the outcome."""
-        usage, retries, asked = Usage(), [], False
+        usage, retries = Usage(), list[str]()
+        last: Outcome | None = None
 
         def ask(_: float) -> Outcome:
-            nonlocal usage, asked
-            asked = True
-            outcome = attempt(strategy)
+            nonlocal usage, last
+            last = outcome = attempt(strategy)
             usage += outcome.usage
             if outcome.failure is not None:
                 is_billed = getattr(outcome.failure, "possibly_billed", False)
@@ -120,9 +120,11 @@ class Protection:
         try:
             done = guard.call(ask, attempts_left=attempts_left, p95_s=p95_s, again=attempts_left == 1)
         except (ProviderError, OverloadedError) as error:
-            return Outcome(
-                None, usage, described(error), failure=error, retries=tuple(retries[:-1]), was_asked=asked
-            )
+            if last is None:
+                return Outcome(None, usage, described(error), failure=error, was_asked=False)
+            told = last.error if last.is_final else described(error)
+            before = tuple(retries[:-1])
+            return Outcome(None, usage, told, failure=error, retries=before, is_final=last.is_final)
         return replace(done, usage=usage, retries=tuple(retries)) if retries else done
 
     def wait_s(self, strategies: Iterable[Strategy]) -> float:

@@ -6,14 +6,14 @@ import asyncio
 import contextvars
 import queue
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
-
-from dspex.errors import ExecutionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dspex.orchestrator.result import Result
+    from dspex.records import Outcome
 
 
 class Stream:
@@ -99,16 +99,11 @@ class Shown:
             self.chars += len(piece)
             self._put(piece)
 
-    def check(self, why: str | None) -> None:
-        """Raise if something was shown: another answer must not follow it.
-
-        Raises
-        ------
-        ExecutionError
-            If it was.
-        """
-        if self.chars:
-            raise ExecutionError(
-                f"the answer broke off after {self.chars} characters were shown, so nothing else was tried: {why}",
-                hint="begin a new stream, or use execute, which can fall back",
-            )
+    def ended(self, outcome: Outcome) -> Outcome:
+        """Say how an attempt ended: what failed after something was shown is final."""
+        if outcome.ok or not self.chars:
+            return outcome
+        if outcome.failure is not None:
+            outcome.failure.retryable = False
+        error = f"the answer broke off after {self.chars} characters were shown, so nothing else was tried: {outcome.error}"
+        return replace(outcome, error=error, is_final=True)

@@ -209,6 +209,9 @@ def test_nothing_is_said_twice(server):
     with pytest.raises(ExecutionError, match="were shown"):
         list(stream)
     assert len(server.calls) == before + 1
+    history = dx.history()
+    assert (len(history), history["ok"][0]) == (1, False)
+    assert "were shown" in history["error"][0]
     session.current().close()
 
 
