@@ -95,7 +95,7 @@ class Meter:
         if self._outer is not None:
             self._outer.count(lm, used)
         else:
-            _tell(lm, used)
+            tell(lm, used)
         self.check()
 
     def check(self) -> None:
@@ -127,10 +127,11 @@ def count(lm: str, used: Usage) -> None:
     if meter is not None:
         meter.count(lm, counted)
     else:
-        _tell(lm, counted)
+        tell(lm, counted)
 
 
-def _tell(lm: str, used: Usage) -> None:
+def tell(lm: str, used: Usage) -> None:
+    """Tell whoever listens of calls to a model, such as those of another process."""
     for listener in _listeners:
         listener(lm, used)
 

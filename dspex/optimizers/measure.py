@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dspex.bridge import examples as examples_bridge
+from dspex.bridge import observe
 from dspex.bridge import prices as prices_bridge
 from dspex.bridge import program as program_bridge
 from dspex.bridge.observe import Stopped
@@ -94,7 +95,7 @@ class InWorkers:
         future = self.pool.submit_exempt(_there, program, lm, metric, example, adapter, prices)
         while True:
             try:
-                return future.result(_POLL_S)  # type: ignore[no-any-return]  # what `_there` returns
+                found, spent = future.result(_POLL_S)
             except TimeoutError:
                 if stop is not None and stop():
                     future.stop()
@@ -103,6 +104,10 @@ class InWorkers:
                 raise
             except PoolError as error:
                 return Measured(0.0, f"{type(error).__name__}: {error}", None, Usage())
+            else:
+                for model, usage in spent:
+                    observe.tell(model, usage)
+                return found  # type: ignore[no-any-return]  # what `_there` returns
 
 
 def _there(
@@ -112,8 +117,14 @@ def _there(
     example: dspy.Example,
     adapter: dspy.Adapter | None,
     prices: Mapping[str, Price],
-) -> Measured:
+) -> tuple[Measured, list[tuple[str, Usage]]]:
+    """Measure, and bring along what each call took: the session that spends it is another process's."""
     for name, price in prices.items():
         prices_bridge.declare(name, price)
-    with program_bridge.adapted(adapter):
-        return here(program, lm, metric, example, None)
+    spent: list[tuple[str, Usage]] = []
+    unlisten = observe.listen(lambda model, usage: spent.append((model, usage)))
+    try:
+        with program_bridge.adapted(adapter):
+            return here(program, lm, metric, example, None), spent
+    finally:
+        unlisten()

@@ -46,6 +46,8 @@ def test_a_study_is_the_same_wherever_it_is_measured(pool):
     """Scores, cost and calls are those of the same study on threads, and other processes have done it."""
     away = begin(name="away").wait()
     assert pool.stats().done == pool.stats().submitted == 36
+    spent = dx.usage().set_index(["of", "name"])["cost_usd"]
+    assert spent["session"].sum() == pytest.approx(away.usage.cost_usd)
     dx.configure(["sandbox/small", "sandbox/medium", "sandbox/large"], store="memory")
     at_home = begin(name="home", pool=None).wait()
     columns = ["phase", "score", "n_examples", "cost_usd", *SPACE]
