@@ -12,22 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dspex.errors import (
-    AuthenticationError,
-    BillingError,
     DefinitionError,
-    ExecutionError,
-    ExhaustedError,
-    ModelNotFoundError,
     OverloadedError,
-    TimedOutError,
     UnknownNameError,
 )
 from dspex.events import DecisionMade, EventBus, ExecutionFinished, LabelGiven
-from dspex.orchestrator import policy
+from dspex.orchestrator import falling_back, policy, telling
 from dspex.orchestrator.analyze import analyze
 from dspex.orchestrator.protection import reason_of
 from dspex.records import (
-    BRIDGED,
     Alternative,
     Configuration,
     Decision,
@@ -38,11 +31,9 @@ from dspex.records import (
     Requirements,
     Role,
     Step,
-    StepKind,
     Strategy,
     Usage,
 )
-from dspex.reliability import deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -53,7 +44,6 @@ if TYPE_CHECKING:
 
     Attempt = Callable[[Strategy], Outcome]
 
-_MAX_ATTEMPTS = 3
 _REMEMBERED = 10_000
 
 
@@ -156,22 +146,22 @@ class Orchestrator:
         OverloadedError
             If there is no room for the call, and no other way to answer.
         """
-        steps = _Steps()
+        steps = telling.Steps()
         with steps("analyze") as note:
             asked = analyze(signature, inputs)
             note(
-                f"{asked.complexity} complexity, {asked.input_chars} characters in{_reasons(asked, strategies)}"
+                f"{asked.complexity} complexity, {asked.input_chars} characters in{telling.reasons(asked, strategies)}"
             )
         with steps("select") as note:
             decision = self.decide(asked, strategies, pin=pin, explore=explore, configuration=configuration)
             note(decision.reason)
         with steps("distribute") as note:
             whose = "" if session is None else f", session {session}"
-            note(f"pool {pool}{whose}, {decision.strategy}{_values(decision.configuration)}")
+            note(f"pool {pool}{whose}, {decision.strategy}{telling.values(decision.configuration)}")
         with steps("monitor") as note:
-            left = 1 if pin is not None else min(_MAX_ATTEMPTS, len(strategies))
+            left = 1 if pin is not None else min(falling_back.MAX_ATTEMPTS, len(strategies))
             outcome = self._attempted(attempt, decision, left)
-            note(_summary(outcome))
+            note(telling.summary(outcome))
         with steps("adapt") as note:
             execution = self._record(asked, decision, outcome, None, learn, session)
             note(self._lesson(outcome))
@@ -181,7 +171,7 @@ class Orchestrator:
                 note("not needed")
             else:
                 failed = [(decision, outcome)]
-                _refuse_to_go_on(outcome)
+                falling_back.refuse_to_go_on(outcome)
                 if has_older and isinstance(outcome.failure, OverloadedError):
                     raise outcome.failure
                 for left, following in self._fallbacks(asked, strategies, failed, pin):
@@ -192,10 +182,10 @@ class Orchestrator:
                         decision = following
                         break
                     failed.append((following, outcome))
-                    _refuse_to_go_on(outcome)
-                note(_failures(failed, decision if outcome.ok else None))
+                    falling_back.refuse_to_go_on(outcome)
+                note(telling.failures(failed, decision if outcome.ok else None))
         if not outcome.ok:
-            raise _nobody_answered(asked, failed)
+            raise falling_back.nobody_answered(asked, failed)
         reason = reason_of(failed[0][1]) if failed else None
         return Orchestrated(outcome, decision, tuple(steps.taken), execution, usage, reason)
 
@@ -287,7 +277,7 @@ class Orchestrator:
             mine.strategy,
             "policy",
             mine.propensity,
-            _reason(mine, alternatives, self.beliefs),
+            telling.reason(mine, alternatives, self.beliefs),
             tuple(alternatives),
         )
 
@@ -334,20 +324,20 @@ class Orchestrator:
         first, tried = failed[0][0], [failed[0][0].strategy]
         may_be_tried = strategies if pin is None else [pin]
         while True:
-            left = [each for each in _hopeful(may_be_tried, failed) if each not in tried]
+            left = [each for each in falling_back.hopeful(may_be_tried, failed) if each not in tried]
             left = [each for each in left if self._is_allowed(each)]
             left = [each for each in left if each.model not in {one.model for one in tried}] or left
-            if left and len(tried) < _MAX_ATTEMPTS:
-                left = list(_with_room(left, *failed[-1]))
+            if left and len(tried) < falling_back.MAX_ATTEMPTS:
+                left = list(falling_back.with_room(left, *failed[-1]))
                 decision = self._decision(asked, left, explore=False, rng=self._rng)
-                more = min(_MAX_ATTEMPTS - len(tried), len(left))
+                more = min(falling_back.MAX_ATTEMPTS - len(tried), len(left))
                 tried.append(decision.strategy)
                 reason = f"{failed[-1][0].strategy} failed; {decision.reason}"
                 yield (
                     more,
                     replace(decision, role="fallback", reason=reason, configuration=first.configuration),
                 )
-            elif self._waited_for(_hopeful(may_be_tried, failed)):
+            elif self._waited_for(falling_back.hopeful(may_be_tried, failed)):
                 tried = []
             else:
                 return
@@ -408,126 +398,3 @@ class Orchestrator:
         judged = self._recent.get(record.execution_id)
         if judged is not None:
             self.beliefs.learn_quality(judged, record.quality)
-
-
-class _Steps:
-    """Collects the steps of one run, timed from its beginning."""
-
-    def __init__(self) -> None:
-        self.taken: list[Step] = []
-        self._began = time.perf_counter()
-
-    def __call__(self, kind: StepKind) -> _StepInProgress:
-        return _StepInProgress(self, kind)
-
-    @property
-    def now_s(self) -> float:
-        return time.perf_counter() - self._began
-
-
-class _StepInProgress:
-    def __init__(self, steps: _Steps, kind: StepKind) -> None:
-        self._steps, self._kind, self._detail = steps, kind, ""
-        self._start_s = steps.now_s
-
-    def __enter__(self) -> Callable[[str], None]:
-        return self._note
-
-    def _note(self, detail: str) -> None:
-        self._detail = detail
-
-    def __exit__(self, *_: object) -> None:
-        duration_s = self._steps.now_s - self._start_s
-        self._steps.taken.append(Step(self._kind, self._start_s, duration_s, self._detail))
-
-
-def _reason(mine: Alternative, ranked: Sequence[Alternative], beliefs: BeliefModel) -> str:
-    if len(ranked) == 1:
-        return f"{mine.strategy} is the only strategy"
-    known = f"after {beliefs.n_observations} execution(s)"
-    if mine is ranked[0]:
-        return f"{mine.strategy} is believed best {known}: utility {mine.utility:.3f}, next {ranked[1].utility:.3f}"
-    return (
-        f"{mine.strategy} is tried {known}: utility {mine.utility:.3f} may yet beat "
-        f"{ranked[0].utility:.3f} of {ranked[0].strategy} (chosen with probability {mine.propensity:.2f})"
-    )
-
-
-def _values(configuration: Configuration) -> str:
-    return "".join(f", {name}={value!r}" for name, value in configuration.items())
-
-
-def _reasons(asked: Requirements, strategies: Sequence[Strategy]) -> str:
-    told = ", reasoning" if asked.reasoning else ""
-    has_choice = any(each.adapter != BRIDGED for each in strategies)
-    return f"{told}; the {asked.adapter} adapter suits it" if has_choice else told
-
-
-def _hopeful(
-    strategies: Sequence[Strategy], failed: Sequence[tuple[Decision, Outcome]]
-) -> Sequence[Strategy]:
-    """Leave out what would fail again: a way that is wrong, and a model that lets nobody in."""
-    wrong, models = set(), set()
-    for decision, outcome in failed:
-        failure = outcome.failure
-        if failure is None or not failure.retryable:
-            wrong.add(decision.strategy)
-        if isinstance(failure, AuthenticationError | BillingError | ModelNotFoundError):
-            models.add(decision.strategy.model)
-    return [each for each in strategies if each not in wrong and each.model not in models]
-
-
-def _with_room(left: Sequence[Strategy], refused: Decision, outcome: Outcome) -> Sequence[Strategy]:
-    """Prefer what is cheaper where there was no room: it is where many can go."""
-    if not isinstance(outcome.failure, OverloadedError):
-        return left
-    costs = {each.strategy: each.cost_usd.mean for each in refused.alternatives}
-    mine = costs.get(refused.strategy, 0.0)
-    return [each for each in left if costs.get(each, mine) < mine] or left
-
-
-def _refuse_to_go_on(outcome: Outcome) -> None:
-    """Raise if a part of an answer was shown: another one must not follow it."""
-    if outcome.is_final:
-        raise ExecutionError(
-            outcome.error or "", hint="begin a new stream, or use execute, which can fall back"
-        ) from outcome.failure
-
-
-def _nobody_answered(asked: Requirements, failed: Sequence[tuple[Decision, Outcome]]) -> Exception:
-    """Say why nobody did, with the next step that the failures themselves name."""
-    failures = tuple(outcome.failure for _, outcome in failed if outcome.failure is not None)
-    if len(failures) == len(failed) and all(isinstance(each, OverloadedError) for each in failures):
-        return failures[-1]
-    told = _failures(failed, None)
-    hints = dict.fromkeys(each.hint for each in failures if each.hint is not None)
-    if deadline.remaining_s() <= 0:
-        return TimedOutError(
-            f"{asked.signature} was not answered before the deadline: {told}",
-            hint="give it more time with timeout_s=..., or add a model of another provider",
-        )
-    error = ExhaustedError(
-        f"every attempt at {asked.signature} failed: {told}",
-        hint="; ".join(hints)
-        or "dspex.history() keeps each attempt; add a model of another provider to fall back on",
-    )
-    error.failures = failures
-    return error
-
-
-def _summary(outcome: Outcome) -> str:
-    if not outcome.ok:
-        return f"failed: {outcome.error}"
-    usage = outcome.usage
-    again = f" when asked again after {'; '.join(outcome.retries)}" if outcome.retries else ""
-    if usage.calls == 0:
-        return f"answered without a call to a model{again}"
-    return f"answered in {usage.latency_s:.2f} s for ${usage.cost_usd:.6f} ({usage.calls} call(s)){again}"
-
-
-def _failures(failed: Sequence[tuple[Decision, Outcome]], saved_by: Decision | None) -> str:
-    shown = failed if len(failed) <= _MAX_ATTEMPTS + 1 else failed[: _MAX_ATTEMPTS + 1]
-    reasons = "; ".join(f"{decision.strategy}: {outcome.error}" for decision, outcome in shown)
-    if len(failed) > len(shown):
-        reasons += f"; and {len(failed) - len(shown)} more"
-    return reasons if saved_by is None else f"{saved_by.strategy} answered after {reasons}"

@@ -1,0 +1,103 @@
+"""What a run says of itself: its steps, and sentences about decisions, answers and failures."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from dspex.records import BRIDGED, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dspex.orchestrator.model import BeliefModel
+    from dspex.records import (
+        Alternative,
+        Configuration,
+        Decision,
+        Outcome,
+        Requirements,
+        StepKind,
+        Strategy,
+    )
+
+_MOST_SHOWN = 4
+"""Failed attempts that are written out."""
+
+
+class Steps:
+    """Collects the steps of one run, timed from its beginning."""
+
+    def __init__(self) -> None:
+        self.taken: list[Step] = []
+        self._began = time.perf_counter()
+
+    def __call__(self, kind: StepKind) -> _StepInProgress:
+        """Begin a step."""
+        return _StepInProgress(self, kind)
+
+    @property
+    def now_s(self) -> float:
+        """Say how long the run has been under way."""
+        return time.perf_counter() - self._began
+
+
+class _StepInProgress:
+    def __init__(self, steps: Steps, kind: StepKind) -> None:
+        self._steps, self._kind, self._detail = steps, kind, ""
+        self._start_s = steps.now_s
+
+    def __enter__(self) -> Callable[[str], None]:
+        return self._note
+
+    def _note(self, detail: str) -> None:
+        self._detail = detail
+
+    def __exit__(self, *_: object) -> None:
+        duration_s = self._steps.now_s - self._start_s
+        self._steps.taken.append(Step(self._kind, self._start_s, duration_s, self._detail))
+
+
+def reason(mine: Alternative, ranked: Sequence[Alternative], beliefs: BeliefModel) -> str:
+    """Say why a strategy was chosen."""
+    if len(ranked) == 1:
+        return f"{mine.strategy} is the only strategy"
+    known = f"after {beliefs.n_observations} execution(s)"
+    if mine is ranked[0]:
+        return f"{mine.strategy} is believed best {known}: utility {mine.utility:.3f}, next {ranked[1].utility:.3f}"
+    return (
+        f"{mine.strategy} is tried {known}: utility {mine.utility:.3f} may yet beat "
+        f"{ranked[0].utility:.3f} of {ranked[0].strategy} (chosen with probability {mine.propensity:.2f})"
+    )
+
+
+def values(configuration: Configuration) -> str:
+    """Write what a run is configured with, for a step's detail."""
+    return "".join(f", {name}={value!r}" for name, value in configuration.items())
+
+
+def reasons(asked: Requirements, strategies: Sequence[Strategy]) -> str:
+    """Write what else was found out about a task."""
+    told = ", reasoning" if asked.reasoning else ""
+    has_choice = any(each.adapter != BRIDGED for each in strategies)
+    return f"{told}; the {asked.adapter} adapter suits it" if has_choice else told
+
+
+def summary(outcome: Outcome) -> str:
+    """Say how an attempt went."""
+    if not outcome.ok:
+        return f"failed: {outcome.error}"
+    usage = outcome.usage
+    again = f" when asked again after {'; '.join(outcome.retries)}" if outcome.retries else ""
+    if usage.calls == 0:
+        return f"answered without a call to a model{again}"
+    return f"answered in {usage.latency_s:.2f} s for ${usage.cost_usd:.6f} ({usage.calls} call(s)){again}"
+
+
+def failures(failed: Sequence[tuple[Decision, Outcome]], saved_by: Decision | None) -> str:
+    """Write what went wrong, attempt by attempt, and who answered at last."""
+    shown = failed[:_MOST_SHOWN]
+    reasons = "; ".join(f"{decision.strategy}: {outcome.error}" for decision, outcome in shown)
+    if len(failed) > len(shown):
+        reasons += f"; and {len(failed) - len(shown)} more"
+    return reasons if saved_by is None else f"{saved_by.strategy} answered after {reasons}"
