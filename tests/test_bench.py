@@ -14,6 +14,7 @@ from dspex.bench import (
     definitions,
     joint,
     neural,
+    overload,
     pools,
     reliability,
     routing,
@@ -115,8 +116,13 @@ def test_reliability_prints_what_reached_the_upstream(monkeypatch, capsys):
     """A small run of the real benchmark: one call of ours gets through a half-open breaker."""
     monkeypatch.setattr(reliability, "_CALLS", 10)
     monkeypatch.setattr(reliability, "_REPEATS", 3)
+    for name, value in (("_CALM_S", 0.5), ("_OVERLOAD_S", 1.0)):
+        monkeypatch.setattr(overload, name, value)
     bench.run(["reliability"])
     out = capsys.readouterr().out
+    shares = [float(line.split()[-2]) for line in out.splitlines() if "good of what can be served" in line]
+    assert len(shares) == 2
+    assert all(0 < share < 120 for share in shares)
     (line,) = [each for each in out.splitlines() if "reached upstream: dspex" in each]
     assert line.split()[-1] == "1.00"
     assert out.count("closed breaker: dspex") == 1
@@ -127,6 +133,7 @@ def test_reliability_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(reliability, "_CALLS", 10)
     monkeypatch.setattr(reliability, "_REPEATS", 3)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(overload, "print_overload", lambda: None)
     bench.run(["reliability"])
     out = capsys.readouterr().out
     assert "not installed: pybreaker, circuitbreaker, purgatory, tenacity (pip install --group bench)" in out

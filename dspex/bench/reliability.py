@@ -1,4 +1,4 @@
-"""Breakers and retries beside other libraries' own: what they cost, and what they let through."""
+"""Breakers, retries and bounded queues beside other libraries' own: what they cost, and what they let through."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from dspex.bench import overload
 from dspex.bench.timing import medians_us, print_rows
 from dspex.reliability import Breaker, BreakerSettings, Guard
 
@@ -47,6 +48,7 @@ def run() -> None:
             f"{_OVERLAPPING} x {1e3 * _CALL_S:.0f} ms at once, closed: {name}": 1e3 * _overlapping_s(make())
         }
         print_rows(taken, "ms")
+    overload.print_overload()
 
 
 def _ours() -> Through:
