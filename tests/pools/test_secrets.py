@@ -15,8 +15,14 @@ KEY = "hunter2-hunter2-hunter2"
 @pytest.fixture(autouse=True)
 def declared(monkeypatch):
     """Declare one secret, for as long as a test."""
+    forget()
     monkeypatch.setattr(redact, "_declared", {KEY})
     yield
+    forget()
+
+
+def forget():
+    """Take away the variables of what was shipped before."""
     for name in secrets.environment():
         del os.environ[name]
 
@@ -49,8 +55,7 @@ def test_what_holds_no_secret_is_written_as_ever():
 def test_a_secret_that_did_not_come_along_is_missed():
     """Where the variable is not set, reading says so."""
     data = shipping.pack("it", KEY)
-    for name in secrets.environment():
-        del os.environ[name]
+    forget()
     with pytest.raises(ShippingError, match="did not reach this process"):
         shipping.unpack(data)
 
