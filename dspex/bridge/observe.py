@@ -174,7 +174,8 @@ def metered(stop: Callable[[], bool] | None = None, *, is_gated: bool = True) ->
     settings: dict[str, Any] = {"usage_tracker": meter}
     if stop is not None and is_gated:
         settings["callbacks"] = [*(dspy.settings.callbacks or ()), _Gate(meter)]
-    with dspy.context(**settings):
+    # The calls within note their own draws, and those after it are none of theirs.
+    with drawing(rollout_asked.get()), dspy.context(**settings):
         yield meter
 
 

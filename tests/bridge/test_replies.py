@@ -9,6 +9,7 @@ import pytest
 
 from dspex import sandbox
 from dspex.bridge import compile as compile_bridge
+from dspex.bridge import observe
 from dspex.bridge.observe import Stopped
 from dspex.bridge.replies import Replies
 from dspex.records import Usage
@@ -26,6 +27,7 @@ def store():
 
 def test_a_reply_is_kept_with_its_price(store):
     """Another study finds it, and it was paid for by the first."""
+    sandbox.lm("small")  # its price is known with it
     first = Replies("one", store, lambda: False)
     assert first.find("k") is None
     first.keep("k", "sandbox/small", VALUE)
@@ -92,6 +94,12 @@ def test_another_rollout_is_another_draw(store):
     """At a temperature above 0 some of ten rollouts answer differently."""
     labels = {ask(store, sandbox.lm("small"), temperature=1.0, rollout_id=each)[0][0] for each in range(10)}
     assert len(labels) > 1
+
+
+def test_a_draw_is_over_with_the_work(store):
+    """What is asked afterwards, beside any study, is asked for the first time."""
+    ask(store, sandbox.lm("small"), temperature=1.0, rollout_id=7)
+    assert observe.rollout_asked.get() == 0
 
 
 def test_calls_of_nobodys_go_on_to_dspys_cache(store):
