@@ -25,7 +25,6 @@ from dspex.optimizers.definition import define, name_of
 from dspex.optimizers.measure import InWorkers, here
 from dspex.optimizers.study import Study
 from dspex.orchestrator.analyze import title_of
-from dspex.orchestrator.asking import names_of
 from dspex.orchestrator.cache import Cache, ResponseCache
 from dspex.orchestrator.engine import Orchestrator
 from dspex.orchestrator.insights import Route, route
@@ -33,7 +32,7 @@ from dspex.orchestrator.model import BeliefModel
 from dspex.orchestrator.policy import EXPLORATION, objective_named
 from dspex.orchestrator.protection import Protection
 from dspex.pools import make_pool, named
-from dspex.records import BRIDGED, Execution, Objective, Price
+from dspex.records import Execution, Objective, Price
 from dspex.redact import quiet_logger, redact
 from dspex.reliability import Reliability, Work
 from dspex.reliability.spending import Spending, check
@@ -118,7 +117,7 @@ class Runtime:
         reliability: Reliability | bool = True,
         cache: Cache | bool | None = None,
         budget: Budget | float | None = None,
-        adapters: str | Sequence[str] = BRIDGED,
+        adapters: str | Sequence[str] = "auto",
     ) -> None:
         if workers is not None and workers < 1:
             raise DefinitionError(f"workers must be a number > 0, got {workers}")
@@ -172,7 +171,7 @@ class Runtime:
         self.spending, self._by_strategy = Spending(), Spending()
         self._unlisten = observe.listen(self.spending.add)
         self.cache = ResponseCache(cache if isinstance(cache, Cache) else Cache(), shelf=self.store)
-        self.tasks = Tasks(lm=self.lm, models=self.models, modules=self._modules, adapters=names_of(adapters))
+        self.tasks = Tasks(lm=self.lm, models=self.models, modules=self._modules, adapters=adapters)
         self.executor = Executor(
             self.tasks,
             orchestrator=self.orchestrator,

@@ -30,7 +30,10 @@ QA = dx.signature("question -> answer", "Answer briefly.", name="QA")
 
 
 class Scripted:
-    """A model that does what it is told, one instruction a call; then it answers with the number of the call."""
+    """A model that does what it is told, one instruction a call; then it answers with the number of the call.
+
+    It writes DSPy's format whatever it is asked, so that only DSPy's programs understand it.
+    """
 
     def __init__(self, *script):
         self.script = list(script)
@@ -63,7 +66,8 @@ def asked(lm):
 def configure():
     def made(*models, **options):
         return session.configure(
-            list(models), **{"modules": ["Predict"], "store": "memory", "cache": False, **options}
+            list(models),
+            **{"modules": ["Predict"], "adapters": "bridged", "store": "memory", "cache": False, **options},
         )
 
     yield made
@@ -85,6 +89,21 @@ def test_a_timeout_falls_back_once_and_says_why(configure):
     assert [each.model for each in failed] == ["a/slow"]
     assert list(dx.history()["ok"]) == [True, False]
     assert asked(slow) == asked(well) == 1
+
+
+def test_a_model_that_speaks_one_format_is_asked_in_it_at_last(configure):
+    """What cannot be read is asked for by another adapter of the same model; soon that one is asked first."""
+    stubborn = lm_of("a/stubborn")
+    configure(stubborn, adapters=["structured", "bridged"], exploration=0.0)
+    task = dx.signature("question -> answer, source", name="Two")
+    does = "[[ ## answer ## ]]\nParis\n\n[[ ## source ## ]]\na map\n\n[[ ## completed ## ]]"
+    stubborn.engine.answerer.answer = lambda _: Completion(does, Usage(1, 100, 20, 0.0, 0.5))
+    first = dx.execute(task, question="?", explore=False)
+    assert (first.fallback_reason, first.decision.strategy.adapter) == ("response", "bridged")
+    assert list(dx.history()["adapter"]) == ["bridged", "structured"]
+    for _ in range(5):
+        last = dx.execute(task, question="?", explore=False)
+    assert (last.fallback_reason, last.decision.strategy.adapter) == (None, "bridged")
 
 
 def test_a_model_that_keeps_failing_is_left_alone(configure):

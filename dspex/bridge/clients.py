@@ -7,14 +7,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import dspy
+
 from dspex.bridge import direct, observe, wire
 from dspex.bridge import lm as lm_bridge
 from dspex.bridge.failures import translated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-
-    import dspy
 
     from dspex.records import Completion, Prompt, SchemaBy
 
@@ -158,6 +158,16 @@ def client_of(model: str | dspy.BaseLM, **settings: Any) -> Client:
     return direct.HttpClient(
         model.model, **{**{name: value for name, value in carried.items() if value is not None}, **settings}
     )
+
+
+def takes_any_prompt(lm: dspy.BaseLM) -> bool:
+    """Whether a model is known to answer more than DSPy's own format: a `dspy.LM` as DSPy or dspex made it.
+
+    Of a class or an engine of the user's own it is only known that DSPy's programs run on it.
+    """
+    engine = getattr(lm, "engine", None)
+    is_ours = engine in ("auto", "lm15", "litellm") or isinstance(engine, lm_bridge.AnswererEngine)
+    return type(lm) is dspy.LM and lm.model_type == "chat" and is_ours
 
 
 def sampling_of(model: str | dspy.BaseLM) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
-from dspex.bridge.compiled.accelerate import accelerated
+from dspex.bridge.compiled.accelerate import accelerated, is_chosen
 from dspex.bridge.failures import translate
 from dspex.bridge.observe import metered
 from dspex.bridge.parts import SWAPPABLE
@@ -165,7 +165,7 @@ def run(
         try:
             prediction = program(**inputs)
         except Exception as error:
-            ours = translate(error, provider=str(lm.model))
+            ours = translate(error, provider=_provider(error, lm))
             if not isinstance(error, failures) and not isinstance(ours, ProviderError):
                 raise
             told = error if ours is None else ours
@@ -175,9 +175,19 @@ def run(
         return prediction, Outcome(_fields(prediction), meter.usage)
 
 
+def _provider(error: Exception, lm: dspy.BaseLM) -> str:
+    """Name whose failure an error is: DSPy's say so, others are laid to the model in force."""
+    return str(getattr(error, "model", None) or lm.model)
+
+
 def adapter_in_force() -> dspy.Adapter | None:
     """Return the adapter that was set with `dspy.configure` or `dspy.context`, if one was."""
     return dspy.settings.adapter
+
+
+def has_chosen_format() -> bool:
+    """Whether somebody told DSPy which adapter to use."""
+    return is_chosen(dspy.settings.adapter)
 
 
 def adapted(adapter: dspy.Adapter | None) -> AbstractContextManager[None]:
@@ -199,6 +209,8 @@ class Judgement(NamedTuple):
     score: float
     error: str | None
     feedback: str | None
+    failure: ProviderError | None = None
+    """What a model's provider did wrong that the metric asked, if that is why there is no score."""
 
 
 def judged(
@@ -214,17 +226,24 @@ def judged(
     Such a metric asks `lm` unless it has a model of its own.
     """
     with metered(stop) as meter, dspy.context(lm=lm):
-        found = _judged(metric, example, prediction)
+        found = _judged(metric, example, prediction, lm)
     usage = meter.usage
     return found, usage if usage.calls else Usage()
 
 
-def _judged(metric: Callable[..., Any], example: dspy.Example, prediction: dspy.Prediction) -> Judgement:
+def _judged(
+    metric: Callable[..., Any],
+    example: dspy.Example,
+    prediction: dspy.Prediction,
+    lm: dspy.BaseLM | None = None,
+) -> Judgement:
     try:
         value = metric(example, prediction)
         return Judgement(as_number(value, metric), None, getattr(value, "feedback", None))
-    except Exception:  # noqa: BLE001  # the user's own code: any failure of it is a data point
-        return Judgement(0.0, redact(traceback.format_exc()), None)
+    except Exception as error:  # noqa: BLE001  # the user's own code: any failure of it is a data point
+        ours = None if lm is None else translate(error, provider=_provider(error, lm))
+        failure = ours if isinstance(ours, ProviderError) else None
+        return Judgement(0.0, redact(traceback.format_exc()), None, failure)
 
 
 def ideal_prediction(example: dspy.Example, outputs: Sequence[str]) -> dspy.Prediction:

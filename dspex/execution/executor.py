@@ -100,10 +100,7 @@ class Executor:
     def stream(self, task: Task, inputs: Mapping[str, Any], **options: Any) -> Stream:
         """Run a task, and hand on its answer piece by piece; nothing is recalled, and nothing said twice."""
         asked = reading.read(options)
-        adapter = asked.adapter
-        if adapter is None and not asked.defaults:
-            adapter = self._tasks.streaming(task)
-        ways = self._tasks.ways_for(task, inputs, asked._replace(adapter=adapter))
+        ways = self._tasks.ways_for(task, inputs, asked, streaming=True)
 
         def work(put: Callable[[str], None]) -> Result:
             with deadline.within(self._timeout_s if asked.timeout_s is None else asked.timeout_s):

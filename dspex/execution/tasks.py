@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dspex.adapters.base import Adapter
 from dspex.bridge import program as program_bridge
+from dspex.bridge.clients import takes_any_prompt
 from dspex.errors import DefinitionError
 from dspex.native.signature import Signature, signature
 from dspex.orchestrator.analyze import suited_adapter
-from dspex.orchestrator.asking import AUTO, TAKES, Adapters, names_of, strategies_of
+from dspex.orchestrator.asking import AUTO, Adapters, names_of, strategies_of
 from dspex.orchestrator.ways import Ways, with_defaults
 from dspex.orchestrator.ways import narrowed as narrow
 from dspex.records import BRIDGED, Strategy
@@ -34,7 +36,7 @@ class Tasks:
     models, modules
         What strategies are made of.
     adapters
-        Which may be chosen where a call does not say.
+        Which may be chosen where a call does not say; ``auto`` for what each model is known to understand.
     """
 
     def __init__(
@@ -43,18 +45,27 @@ class Tasks:
         lm: Callable[[str | dspy.BaseLM], dspy.BaseLM],
         models: Sequence[str],
         modules: Mapping[str, Callable[..., Any]],
-        adapters: Sequence[str] = (BRIDGED,),
+        adapters: str | Sequence[str] = AUTO,
     ) -> None:
         self.lm = lm
-        self._adapter_names, self.adapters = adapters, Adapters()
+        names_of(adapters)  # what is wrong with them is said now
+        self._allowed, self.adapters = adapters, Adapters()
         self._models, self._modules = models, modules
         self._programs: dict[tuple[str, str], tuple[tuple[Field, ...], dspy.Module]] = {}
-        self.is_pure = all(map(program_bridge.is_pure, modules.values()))
+        self._own = {name for name, module in modules.items() if program_bridge.is_pure(module)}
+        self.is_pure = len(self._own) == len(modules)
 
-    def ways_for(self, task: Task, inputs: Mapping[str, Any], asked: Options) -> Ways:
-        """Return the ways a task can be run after its session has had its say."""
+    def ways_for(
+        self, task: Task, inputs: Mapping[str, Any], asked: Options, *, streaming: bool = False
+    ) -> Ways:
+        """Return the ways a task can be run after its session has had its say; those that suit a stream, if there are any."""
         ways, defaults = self.ways(task, asked.adapter), asked.defaults
         ways.described.check_inputs(inputs)
+        if streaming and asked.pin is None:
+            # A module that DSPy runs has nothing to show before its end, and one text is no JSON.
+            suited = suited_adapter(ways.described, "low")
+            showing = [each for each in ways.strategies if each.adapter == suited]
+            ways = replace(ways, strategies=showing or ways.strategies)
         if not defaults:
             return ways
         if asked.adapter not in (None, AUTO, BRIDGED):
@@ -68,10 +79,9 @@ class Tasks:
             return self._foreign(task, adapter)
         if not program_bridge.is_program(task):
             described = signature(task)
-            names = self._adapter_names if adapter is None else names_of(adapter)
             return Ways(
                 described,
-                strategies_of(self._models, self._modules, names, asked_for=adapter is not None),
+                self._strategies(adapter),
                 program=lambda strategy: self.program(described, strategy.module),
                 lm=lambda strategy: self.lm(strategy.model),
                 make=lambda module: program_bridge.make(described.to_dspy(), module),
@@ -124,13 +134,17 @@ class Tasks:
             is_foreign=True,
         )
 
-    def streaming(self, task: Task) -> str | None:
-        """Say which adapter can show an answer while it is written; the session's own choice if one can."""
-        if program_bridge.is_program(task) or any(name != BRIDGED for name in self._adapter_names):
-            return None
-        described = signature(task)
-        suited = suited_adapter(described, "low")
-        return suited if set(TAKES.get(suited, ())) & set(self._modules) else None
+    def _strategies(self, adapter: str | None) -> list[Strategy]:
+        """List what a signature may be run by; a choice that nobody made takes nothing for granted."""
+        given = self._allowed if adapter is None else adapter
+        found = strategies_of(
+            self._models, self._modules, names_of(given), own=self._own, asked_for=adapter is not None
+        )
+        if given != AUTO:
+            return found
+        chose_format = program_bridge.has_chosen_format()
+        lean = {each: not chose_format and takes_any_prompt(self.lm(each)) for each in self._models}
+        return [each for each in found if each.adapter == BRIDGED or lean[each.model]]
 
     def program(self, described: Signature, module: str) -> dspy.Module:
         """Return the program that solves a signature through a module, made once."""
@@ -156,7 +170,9 @@ class Tasks:
 
     def _bridged(self, task: Task, ways: Ways) -> Ways:
         """Leave only DSPy's programs, to which values can be bound."""
-        return self.ways(task, BRIDGED) if any(each.adapter != BRIDGED for each in ways.strategies) else ways
+        if all(each.adapter == BRIDGED for each in ways.strategies):
+            return ways
+        return replace(self.ways(task, BRIDGED), configuration=ways.configuration)
 
 
 def values_need_bridging(given: str, adapter: object) -> DefinitionError:

@@ -12,7 +12,7 @@ from dspex.errors import DefinitionError, ExecutionError, UnknownNameError
 from dspex.records import BRIDGED, Outcome, Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     import dspy
 
@@ -44,9 +44,21 @@ def names_of(given: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def strategies_of(
-    models: Sequence[str], modules: Iterable[str], names: Iterable[str], *, asked_for: bool
+    models: Sequence[str],
+    modules: Iterable[str],
+    names: Iterable[str],
+    *,
+    own: Collection[str],
+    asked_for: bool,
 ) -> list[Strategy]:
     """List every way: each model, through each module, by each adapter that can take its steps.
+
+    Parameters
+    ----------
+    own
+        The modules that are DSPy's own; what others do, only they know.
+    asked_for
+        Whether somebody wants these adapters in particular.
 
     Raises
     ------
@@ -59,11 +71,12 @@ def strategies_of(
         for model in models
         for name in sorted(names)
         for module in modules
-        if name == BRIDGED or module in TAKES[name]
+        if name == BRIDGED or (module in TAKES[name] and module in own)
     ]
     if not found and asked_for:
+        told = ", ".join(each if each in own else f"{each} (your own)" for each in modules)
         raise DefinitionError(
-            f"the {names[0]} adapter takes {', '.join(TAKES[names[0]])}; the modules are {', '.join(modules)}",
+            f"the {names[0]} adapter takes {', '.join(TAKES[names[0]])}; the modules are {told}",
             hint="adapter='bridged' runs any module",
         )
     return found

@@ -159,7 +159,7 @@ class Orchestrator:
             whose = "" if session is None else f", session {session}"
             note(f"pool {pool}{whose}, {decision.strategy}{telling.values(decision.configuration)}")
         with steps("monitor") as note:
-            left = 1 if pin is not None else min(falling_back.MAX_ATTEMPTS, len(strategies))
+            left = 1 if pin is not None else falling_back.attempts_for(strategies)
             outcome = self._attempted(attempt, decision, left)
             note(telling.summary(outcome))
         with steps("adapt") as note:
@@ -326,11 +326,13 @@ class Orchestrator:
         while True:
             left = [each for each in falling_back.hopeful(may_be_tried, failed) if each not in tried]
             left = [each for each in left if self._is_allowed(each)]
-            left = [each for each in left if each.model not in {one.model for one in tried}] or left
+            left = [each for each in left if each.model not in {one.model for one in tried}] or [
+                each for each in left if each.model not in falling_back.down(failed[-len(tried) :])
+            ]
             if left and len(tried) < falling_back.MAX_ATTEMPTS:
                 left = list(falling_back.with_room(left, *failed[-1]))
                 decision = self._decision(asked, left, explore=False, rng=self._rng)
-                more = min(falling_back.MAX_ATTEMPTS - len(tried), len(left))
+                more = min(falling_back.MAX_ATTEMPTS - len(tried), falling_back.attempts_for(left))
                 tried.append(decision.strategy)
                 reason = f"{failed[-1][0].strategy} failed; {decision.reason}"
                 yield (

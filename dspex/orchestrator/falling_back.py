@@ -11,6 +11,7 @@ from dspex.errors import (
     ExhaustedError,
     ModelNotFoundError,
     OverloadedError,
+    ProviderError,
     TimedOutError,
 )
 from dspex.orchestrator.telling import failures as told_of
@@ -34,6 +35,20 @@ def hopeful(strategies: Sequence[Strategy], failed: Sequence[tuple[Decision, Out
         if isinstance(failure, AuthenticationError | BillingError | ModelNotFoundError):
             models.add(decision.strategy.model)
     return [each for each in strategies if each not in wrong and each.model not in models]
+
+
+def attempts_for(strategies: Sequence[Strategy]) -> int:
+    """Say how many attempts may follow each other: one a model, for a provider that fails fails every adapter."""
+    return min(MAX_ATTEMPTS, len({each.model for each in strategies}))
+
+
+def down(failed: Sequence[tuple[Decision, Outcome]]) -> set[str]:
+    """Name the models whose providers failed in a way that may pass: another way of asking would not help."""
+    return {
+        decision.strategy.model
+        for decision, outcome in failed
+        if isinstance(outcome.failure, ProviderError) and outcome.failure.retryable
+    }
 
 
 def with_room(left: Sequence[Strategy], refused: Decision, outcome: Outcome) -> Sequence[Strategy]:

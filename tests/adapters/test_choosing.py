@@ -84,9 +84,89 @@ def test_a_strategy_may_be_pinned_with_its_adapter(one):
     assert {"reasoning", "answer", "confidence"} == set(result)
 
 
-def test_without_a_word_sessions_stay_with_dspy(runtime):
-    """A session that says nothing about adapters runs DSPy's modules."""
-    assert {each.strategy.adapter for each in dx.explain("q -> a", q="?").alternatives} == {"bridged"}
+def offered(spec="question -> answer"):
+    return {str(each.strategy) for each in dx.explain(spec, question="Why?").alternatives}
+
+
+def adapters_offered(spec="question -> answer"):
+    return {each.strategy.adapter for each in dx.explain(spec, question="Why?").alternatives}
+
+
+def test_without_a_word_every_adapter_may_be_chosen(runtime):
+    """A session that says nothing chooses by rule, and writes no wish down that nobody had."""
+    assert adapters_offered() == {"direct", "structured", "bridged"}
+    result = dx.execute("question -> answer", question=QUESTION, explore=False)
+    assert (result.decision.strategy.adapter, result.decision.configuration) == ("direct", {})
+
+
+def test_a_session_may_stay_with_dspy():
+    """The adapters that a session names are the ones there are, for streams too."""
+    dx.configure(["sandbox/large"], store="memory", adapters="bridged")
+    assert adapters_offered() == {"bridged"}
+    assert len(list(dx.stream("question -> answer", question=QUESTION))) == 1
+    assert dx.explain("question -> answer", question="?", adapter="direct").strategy.adapter == "direct"
+
+
+def test_a_format_that_was_chosen_is_kept_to(runtime):
+    """Who tells DSPy which adapter to use gets that one; to accelerate DSPy chooses nothing."""
+    import dspy
+
+    with dspy.context(adapter=dspy.JSONAdapter()):
+        assert adapters_offered() == {"bridged"}
+        assert dx.explain("q -> a", q="?", adapter="direct").strategy.adapter == "direct"
+    with dx.accelerated():
+        assert adapters_offered() == {"direct", "structured", "bridged"}
+        with dspy.context(adapter=dspy.JSONAdapter()), dx.accelerated():
+            assert adapters_offered() == {"bridged"}
+
+
+def test_of_models_of_ones_own_nothing_is_taken_for_granted(runtime):
+    """A class of one's own may speak DSPy's format alone; it is asked by other adapters when that is wanted."""
+    from dspy.utils import DummyLM
+
+    class Mine(DummyLM):
+        pass
+
+    dx.configure([Mine([{"answer": "Paris"}] * 3), "sandbox/large"], store="memory")
+    assert {each for each in offered() if each.startswith("dummy")} == {
+        "dummy · Predict",
+        "dummy · ChainOfThought",
+    }
+    assert "sandbox/large · Predict · direct" in offered()
+    pin = Strategy("dummy", "Predict")
+    assert dx.execute("question -> answer", question="?", pin=pin).answer == "Paris"
+    chosen = dx.explain("question -> answer", question="?", adapter="direct")
+    assert "dummy · Predict · direct" in {str(each.strategy) for each in chosen.alternatives}
+
+
+def test_a_module_that_is_only_called_like_dspys_runs_itself():
+    """What a class of one's own does, no adapter can do in its place."""
+    import dspy
+
+    class Predict(dspy.Module):
+        def __init__(self, signature):
+            super().__init__()
+
+        def forward(self, **inputs):
+            return dspy.Prediction(answer="mine")
+
+    dx.configure(["sandbox/large"], modules=[Predict], store="memory")
+    assert offered() == {"sandbox/large · Predict"}
+    assert dx.execute("question -> answer", question="?").answer == "mine"
+
+
+def test_a_provider_that_fails_is_asked_again_by_the_same_adapter(server):
+    """Another adapter of the same model is no way out of an outage: the guard waits and asks again."""
+    import dspy
+
+    lm = dspy.LM("openai/large", api_base=server.url, api_key="any", cache=False)
+    dx.configure([lm], store="memory", exploration=0)
+    server.set_faults([{"kind": "server_error", "calls": [0, 2]}])
+    before = len(server.calls)
+    result = dx.execute("question -> answer", question=QUESTION, explore=False)
+    assert str(result.decision.strategy) == "openai/large · Predict · direct"
+    assert len(server.calls) == before + 3
+    assert list(dx.history()["ok"]) == [True]
 
 
 def test_adapters_of_ones_own_are_asked_alone(runtime):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 import dspy
 from dspy.dsp.utils.settings import main_thread_config, thread_local_overrides
@@ -19,6 +20,10 @@ _TWINS: dict[type, Any] = {
     dspy.JSONAdapter: JSONAdapter,
     dspy.XMLAdapter: XMLAdapter,
 }
+
+
+_IN_PLACE_OF_NONE: WeakSet[Any] = WeakSet()
+"""Compiled adapters that stand where nobody had chosen one."""
 
 
 class Acceleration:
@@ -115,13 +120,20 @@ def accelerated() -> Iterator[Any]:
         yield adapter
 
 
+def is_chosen(adapter: Any) -> bool:
+    """Whether somebody has chosen this adapter, rather than none or the twin of none."""
+    return adapter is not None and adapter not in _IN_PLACE_OF_NONE
+
+
 def twin(adapter: Any) -> Any:
     """Return the compiled adapter that does what this one does, or the same where there is none.
 
     The twin shares the options and the list of callbacks.
     """
     if adapter is None:
-        return ChatAdapter()
+        made = ChatAdapter()
+        _IN_PLACE_OF_NONE.add(made)
+        return made
     ours = _TWINS.get(type(adapter))
     if ours is None or vars(adapter).keys() & {"format", "parse"}:
         return adapter
