@@ -98,8 +98,9 @@ class Runtime:
         call is refused.
     adapters
         Which may be chosen to put a signature to a model: ``bridged`` (DSPy runs the module), ``direct``,
-        ``structured``, several of them, or ``auto`` for all: then what suits the task is taken first, and what
-        is learned decides.
+        ``structured``, several of them, or ``auto``: what suits the task first, then what is learned to pay.
+        ``auto`` leaves tasks to DSPy where `dspy.configure` was told an adapter, and on models of classes of
+        your own, which may know DSPy's format alone.
     """
 
     def __init__(

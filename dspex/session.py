@@ -150,8 +150,8 @@ def execute(
         Which draw of the answer it is: another number is another request to every cache.
     adapter
         How the task is put to a model: ``direct``, ``structured``, ``bridged``, or ``auto`` for whichever is
-        believed best, what suits the task first; or an adapter of your own, which is then asked alone. As
-        `configure` says by default.
+        believed best, what suits the task first; or an adapter of your own, which is then asked alone. By
+        default as `configure` says, which is ``auto`` too.
 
     Returns
     -------

@@ -2,7 +2,7 @@
 
 Every strategy's outcome on every call is worked out once; a policy then only chooses among them, so that
 all policies face the same luck. The static default is what is declared first: the first model, through
-Predict.
+DSPy's Predict.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dspex import sandbox
+from dspex.adapters.base import outcome_of
 from dspex.bridge import examples as examples_bridge
 from dspex.bridge import program as program_bridge
 from dspex.errors import ExhaustedError
 from dspex.events import EventBus
-from dspex.native.signature import signature
+from dspex.native.signature import Signature, signature
+from dspex.orchestrator.asking import AUTO, Adapters, names_of, strategies_of
 from dspex.orchestrator.engine import Orchestrator
 from dspex.orchestrator.model import BeliefModel
 from dspex.orchestrator.policy import objective_named, utility
@@ -31,9 +33,9 @@ _TASKS = ("triage", "arithmetic", "extraction")
 _SEEDS = 8
 _CALLS = 300
 _OBJECTIVE = objective_named("balanced")
-_STRATEGIES = [
-    Strategy(model, module) for model in sandbox.MODELS for module in ("Predict", "ChainOfThought")
-]
+_MODULES = ("Predict", "ChainOfThought")
+_STATIC = Strategy(sandbox.MODELS[0], _MODULES[0])
+_STRATEGIES = strategies_of(sandbox.MODELS, _MODULES, names_of(AUTO), own=_MODULES, asked_for=False)
 
 
 class Run(NamedTuple):
@@ -74,9 +76,7 @@ def _policies(task_name: str, seed: int) -> dict[str, float]:
     task = sandbox.task(task_name)
     described = signature(task.signature, task.instructions, name=task_name)
     examples = random.Random(seed).sample([*task.train, *task.dev], _CALLS)
-    table = {
-        strategy: _column(task, described.to_dspy(), strategy, examples, seed) for strategy in _STRATEGIES
-    }
+    table = {strategy: _column(task, described, strategy, examples, seed) for strategy in _STRATEGIES}
     mean = {strategy: statistics.mean(each.worth for each in column) for strategy, column in table.items()}
     drawn = random.Random(seed).choices(_STRATEGIES, k=_CALLS)
 
@@ -101,7 +101,7 @@ def _policies(task_name: str, seed: int) -> dict[str, float]:
         brain.rate(done.execution.id, float(answered.right))
         learned.append(answered.worth)
     return {
-        "static default": mean[_STRATEGIES[0]],
+        "static default": mean[_STATIC],
         "random": statistics.mean(table[strategy][k].worth for k, strategy in enumerate(drawn)),
         "dspex, learning from nothing": statistics.mean(learned),
         "best fixed strategy, known only afterwards": max(mean.values()),
@@ -114,13 +114,18 @@ def _reader(table: Mapping[Strategy, Sequence[Run]], k: int) -> Callable[[Strate
 
 
 def _column(
-    task: sandbox.Task, signature_class: type, strategy: Strategy, examples: Sequence[object], seed: int
+    task: sandbox.Task, described: Signature, strategy: Strategy, examples: Sequence[object], seed: int
 ) -> list[Run]:
-    program = program_bridge.make(signature_class, strategy.module)
+    program = program_bridge.make(described.to_dspy(), strategy.module)
     lm = sandbox.lm(strategy.model, seed=seed)
+    adapter = Adapters().of(lm, strategy)
     column = []
     for example in examples:
-        _, outcome = program_bridge.run(program, examples_bridge.inputs_of(example), lm)
+        inputs = examples_bridge.inputs_of(example)
+        if adapter is not None:
+            outcome = outcome_of(adapter, described, inputs)
+        else:
+            outcome = program_bridge.run(program, inputs, lm)[1]
         right = outcome.output is not None and task.metric(example, outcome.output)
         column.append(Run(outcome, right))
     return column

@@ -63,7 +63,7 @@ _SETTINGS = {
 
 
 _RULES: dict[str, dict[str, float]] = {
-    "quality": {"adapter suits": 0.05, "adapter does not suit": -0.15},
+    "quality": {"adapter suits": 0.05},
     "cost": {"adapter=direct": -0.7, "adapter=structured": -0.5},
 }
 """The rule that chooses an adapter, as a first guess that a few executions can overcome: what suits a task is
@@ -83,7 +83,7 @@ def features(asked: Requirements, strategy: Strategy) -> dict[str, float]:
     if strategy.adapter != BRIDGED:
         described[f"adapter={strategy.adapter}"] = 1.0
         described[f"adapter={strategy.adapter} x length"] = length
-        described["adapter suits" if strategy.adapter == asked.adapter else "adapter does not suit"] = 1.0
+        described["adapter suits"] = 1.0 if strategy.adapter == asked.adapter else -1.0
     if asked.reasoning:
         described[f"model={strategy.model} x reasoning"] = 1.0
         described[f"module={strategy.module} x reasoning"] = 1.0
