@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dspex.adapters.base import Adapter, Answer, Ask, Capabilities
 from dspex.bridge import modules
 from dspex.bridge import program as program_bridge
+from dspex.bridge.elsewhere import Errand
 from dspex.errors import DefinitionError
+from dspex.pools.pool import Pool as WorkerPool
+from dspex.reliability import deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +33,8 @@ class BridgedAdapter(Adapter):
     model
         A DSPy model string or a `dspy.LM`; None leaves the program its own.
     pool
-        Where it runs; in the calling thread if left out.
+        Where it runs; in the calling thread if left out. A worker is handed the deadline, the prices, DSPy's
+        adapter and the draw of the call; what it spends is counted here.
     """
 
     name = "bridged"
@@ -58,10 +63,24 @@ class BridgedAdapter(Adapter):
         """Run the module."""
         inputs = ask.inputs if ask.signature is not None else {"prompt": ask.prompt}
         run = partial(modules.answer, self._program_for(ask), inputs, self._lm)
-        output, text, usage = run() if self._pool is None else self._pool.submit(run).result()
+        output, text, usage = run() if self._pool is None else self._away(self._pool, run)
         return Answer(output, text, usage, self.name, self.model, self.module, max(1, usage.calls))
+
+    @staticmethod
+    def _away(pool: Any, run: Callable[[], Any]) -> Any:
+        """Run it in a pool, which is handed the seconds that are left: two processes have no clock in common."""
+        deadline.check()
+        left = deadline.remaining_s()
+        seconds = None if math.isinf(left) else left
+        options = {"deadline_s": seconds} if isinstance(pool, WorkerPool) else {}
+        return pool.submit(Errand(partial(_within, seconds, run)), **options).result().counted()
 
     def _program_for(self, ask: Ask) -> dspy.Module:
         if self._program is not None:
             return self._program
         return self._made(modules.PLAIN if ask.signature is None else ask.signature.to_dspy())
+
+
+def _within(seconds: float | None, run: Callable[[], Any]) -> Any:
+    with deadline.within(seconds):
+        return run()
