@@ -49,6 +49,7 @@ def ask(server):
         session.configure(
             [dspy.LM(model, **given)],
             modules=["Predict"],
+            adapters="bridged",
             store="memory",
             prices={model: dx.Price(1.0, 1.0)},
             reliability=ONCE,

@@ -38,7 +38,7 @@ def test_the_main_job_from_a_shell(store, tmp_path, capsys):
     assert (
         main(["execute", "question -> answer: float", "question=Tom has 3 apples and gets 4. How many?"]) == 0
     )
-    assert "<Result answer=" in capsys.readouterr().out
+    assert "answer=" in capsys.readouterr().out
     for command, expected in (("runs", "finished"), ("history", "sandbox/"), ("route", "<Route of")):
         assert main([command]) == 0
         assert expected in capsys.readouterr().out

@@ -53,9 +53,9 @@ class TestExecute:
             assert step in text
 
     def test_decision_holds_every_alternative(self):
-        """Three models times two modules, the best believed first, probabilities that add up."""
+        """Three models times two modules by each adapter that takes them, the best first, probabilities that add up."""
         decision = dx.execute(SIGNATURE, message=MESSAGE).decision
-        assert len(decision.alternatives) == 6
+        assert len(decision.alternatives) == 3 * (2 + 2 + 1)
         utilities = [each.utility for each in decision.alternatives]
         assert utilities == sorted(utilities, reverse=True)
         assert sum(each.propensity for each in decision.alternatives) == pytest.approx(1.0)
@@ -156,7 +156,11 @@ class TestExecute:
         """A constraint on an output is kept: what breaks it falls back, and the error says what it was."""
         task = dx.signature("question -> answer: int <= 1")
         with pytest.raises(ExhaustedError, match=r"output field 'answer': expected int <= 1, got \d+"):
-            dx.execute(task, question="Tom has 3 apples and buys 4 more. How many apples does Tom have now?")
+            dx.execute(
+                task,
+                question="Tom has 3 apples and buys 4 more. How many apples does Tom have now?",
+                adapter="bridged",
+            )
         assert not dx.history()["ok"].any()
 
     def test_ratings_teach(self):
@@ -166,8 +170,10 @@ class TestExecute:
             for strategy in (good, dx.Strategy("sandbox/large", "Predict")):
                 result = dx.execute(SIGNATURE, message=example.message, pin=strategy)
                 result.rate(1.0 if strategy == good else 0.0)
-        decision = dx.explain(SIGNATURE, message=MESSAGE)
+        decision = dx.explain(SIGNATURE, message=MESSAGE, adapter="bridged")
         assert decision.strategy == good
+        best = dx.explain(SIGNATURE, message=MESSAGE).strategy
+        assert (best.model, best.module) == (good.model, good.module)
         assert decision.alternatives[0].quality.mean > 0.8
 
     def test_history_is_a_row_an_attempt(self):
@@ -291,18 +297,21 @@ class TestConfigure:
     """Each option does what it says, and a wrong one changes nothing."""
 
     def test_modules_and_models_are_the_arms(self):
-        """Strategies are exactly the configured models times modules."""
+        """Strategies are exactly the configured models times modules, by each adapter that takes them."""
         dx.configure(["sandbox/small", "sandbox/large"], modules=["ChainOfThought"], store="memory")
         arms = {str(each.strategy) for each in dx.explain(SIGNATURE, message=MESSAGE).alternatives}
-        assert arms == {"sandbox/small · ChainOfThought", "sandbox/large · ChainOfThought"}
+        ways = {"ChainOfThought", "ChainOfThought · structured"}
+        assert arms == {f"sandbox/{model} · {way}" for model in ("small", "large") for way in ways}
 
     def test_the_objective_changes_the_choice(self):
         """With nothing learned, prices and latencies make cheap and fast models first under "cost"."""
         dx.configure(dx.sandbox.MODELS, store="memory", objective="cost")
         assert dx.explain(SIGNATURE, message=MESSAGE).strategy.model == "sandbox/small"
         dx.configure(dx.sandbox.MODELS, store="memory", objective=dx.Objective(1.0, 0.0, 0.0))
-        utilities = {each.utility for each in dx.explain(SIGNATURE, message=MESSAGE).alternatives}
-        assert len(utilities) == 1
+        found = dx.explain(SIGNATURE, message=MESSAGE).alternatives
+        by_adapter = {each.strategy.adapter: each.utility for each in found}
+        assert len({each.utility for each in found}) == len(by_adapter) == 3
+        assert max(by_adapter, key=by_adapter.get) == "structured"  # it suits a choice of words
 
     def test_a_price_is_believed(self):
         """A declared price wins over the table."""
@@ -317,7 +326,7 @@ class TestConfigure:
         chances = {
             round(each.propensity, 6) for each in dx.execute(SIGNATURE, message=MESSAGE).decision.alternatives
         }
-        assert chances == {round(1 / 6, 6)}
+        assert chances == {round(1 / 15, 6)}
 
     def test_workers_bound_what_is_in_flight(self):
         """The pool has as many threads as were asked for."""
@@ -391,6 +400,7 @@ def test_a_new_process_knows_what_the_last_one_learned(tmp_path):
             with contextlib.suppress(ExhaustedError):  # a pinned strategy may fail, and is not replaced
                 dx.execute(SIGNATURE, message=example.message, pin=strategy).rate(float(strategy == good))
     believed = dx.explain(SIGNATURE, message=MESSAGE)
+    assert (believed.strategy.model, believed.strategy.module) == (good.model, good.module)
     executed = len(dx.history())
     session.current().close()
     script = f"""
@@ -404,4 +414,4 @@ print(decision.strategy, f"{{decision.alternatives[0].utility:.9f}}", len(dx.his
     said = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.strip()
-    assert said == f"{good} {believed.alternatives[0].utility:.9f} {executed}"
+    assert said == f"{believed.strategy} {believed.alternatives[0].utility:.9f} {executed}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import dspy
 
-from dspex.bridge import direct, observe, wire
+from dspex.bridge import direct, local, observe, wire
 from dspex.bridge import lm as lm_bridge
 from dspex.bridge.failures import translated
 
@@ -113,6 +114,53 @@ class AnswererClient(_InProcess):
         return done
 
 
+class GeneratorClient(_InProcess):
+    """Asks a model of this machine, whose words come as they are written."""
+
+    streams = True
+    schemas: tuple[SchemaBy, ...] = ()
+
+    def __init__(self, name: str, generator: local.Generator) -> None:
+        self.name, self._generator = name, generator
+
+    def __repr__(self) -> str:
+        return f"<client for {self.name}>"
+
+    def complete(self, prompt: Prompt) -> Completion:
+        """Ask once; an interrupt stops it."""
+        with self._failing():
+            return self._counted(self._generator.submit(self._asked(prompt)).result())
+
+    def stream(self, prompt: Prompt) -> Iterator[str | Completion]:
+        """Ask once; leaving the stream stops the model."""
+        with self._failing(), closing(self._generator.pieces(self._asked(prompt))) as pieces:
+            for piece in pieces:
+                yield piece if isinstance(piece, str) else self._counted(piece)
+
+    async def acomplete(self, prompt: Prompt) -> Completion:
+        """Ask once; cancelling the caller stops it."""
+        with self._failing():
+            return self._counted(await local.awaited(self._generator.submit(self._asked(prompt))))
+
+    async def astream(self, prompt: Prompt) -> AsyncIterator[str | Completion]:
+        """Ask once; leaving the stream stops the model."""
+        with self._failing(), closing(self._generator.pieces(self._asked(prompt))) as pieces:
+            async for piece in pieces:
+                yield piece if isinstance(piece, str) else self._counted(piece)
+
+    def _asked(self, prompt: Prompt) -> Prompt:
+        return replace(prompt, model=self.name, rollout=prompt.rollout or observe.rollout_asked.get())
+
+    def _counted(self, done: Completion) -> Completion:
+        observe.count(self.name, done.usage)
+        return done
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        with translated(self.name), local.as_dspys():
+            yield
+
+
 class LmClient(_InProcess):
     """Asks a `dspy.LM` itself, with its cache, its retries and whatever else it was given."""
 
@@ -144,6 +192,8 @@ def client_of(model: str | dspy.BaseLM, **settings: Any) -> Client:
     if isinstance(model, str):
         return direct.HttpClient(model, **settings)
     engine = getattr(model, "engine", None)
+    if isinstance(engine, local.GeneratorEngine):
+        return GeneratorClient(model.model, engine.generator)
     if isinstance(engine, lm_bridge.AnswererEngine):
         return AnswererClient(model.model, engine.answerer)
     kwargs = {name: value for name, value in model.kwargs.items() if value is not None}

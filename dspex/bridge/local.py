@@ -69,7 +69,7 @@ class GeneratorEngine(AnswererEngine):
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         """Answer one request; an interrupt stops it."""
-        with _translated():
+        with as_dspys():
             return _response(request, self.generator.submit(_asked(request)).result())
 
     def stream(self, request: lm15.Request) -> Iterator[lm15.StreamEvent]:
@@ -77,7 +77,7 @@ class GeneratorEngine(AnswererEngine):
         yield lm15.StreamStartEvent(id=uuid.uuid4().hex, model=request.model)
         pieces = self.generator.pieces(_asked(request))
         try:
-            with _translated():
+            with as_dspys():
                 for piece in pieces:
                     yield _event(piece)
         finally:
@@ -89,20 +89,15 @@ class AsyncGeneratorEngine(GeneratorEngine):
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
         """Answer one request; cancelling the caller stops it."""
-        with _translated():
-            future = self.generator.submit(_asked(request))
-            try:
-                return _response(request, await asyncio.wrap_future(future))
-            except asyncio.CancelledError:
-                getattr(future, "stop", future.cancel)()
-                raise
+        with as_dspys():
+            return _response(request, await awaited(self.generator.submit(_asked(request))))
 
     async def stream(self, request: lm15.Request) -> AsyncIterator[lm15.StreamEvent]:  # type: ignore[override]  # likewise
         """Answer one request as its words come."""
         yield lm15.StreamStartEvent(id=uuid.uuid4().hex, model=request.model)
         pieces = self.generator.pieces(_asked(request))
         try:
-            with _translated():
+            with as_dspys():
                 async for piece in pieces:
                     yield _event(piece)
         finally:
@@ -122,6 +117,15 @@ def from_generator(name: str, generator: Generator, **settings: Any) -> dspy.LM:
     return dspy.LM(name, engine=engine, async_engine=async_engine, **settings)
 
 
+async def awaited(answer: Future[Completion]) -> Completion:
+    """Wait for an answer; cancelling whoever waits stops it."""
+    try:
+        return await asyncio.wrap_future(answer)
+    except asyncio.CancelledError:
+        getattr(answer, "stop", answer.cancel)()
+        raise
+
+
 def _asked(request: lm15.Request) -> Prompt:
     if request.tools:
         raise lm15.UnsupportedFeatureError(
@@ -131,7 +135,7 @@ def _asked(request: lm15.Request) -> Prompt:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def as_dspys() -> Iterator[None]:
     """Raise what DSPy understands: it may wait, try elsewhere, or shorten a prompt."""
     try:
         yield

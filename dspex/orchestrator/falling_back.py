@@ -11,8 +11,9 @@ from dspex.errors import (
     ExhaustedError,
     ModelNotFoundError,
     OverloadedError,
-    ProviderError,
+    RateLimitedError,
     TimedOutError,
+    UnavailableError,
 )
 from dspex.orchestrator.telling import failures as told_of
 from dspex.reliability import deadline
@@ -43,11 +44,11 @@ def attempts_for(strategies: Sequence[Strategy]) -> int:
 
 
 def down(failed: Sequence[tuple[Decision, Outcome]]) -> set[str]:
-    """Name the models whose providers failed in a way that may pass: another way of asking would not help."""
+    """Name the models whose providers cannot answer now: another way of asking would not help."""
     return {
         decision.strategy.model
         for decision, outcome in failed
-        if isinstance(outcome.failure, ProviderError) and outcome.failure.retryable
+        if isinstance(outcome.failure, UnavailableError | RateLimitedError)
     }
 
 

@@ -11,6 +11,7 @@ import pytest
 from dspy.utils.exceptions import ContextWindowExceededError, LMUnsupportedFeatureError
 
 import dspex as dx
+from dspex import errors
 from dspex.errors import DefinitionError, UnknownNameError
 from dspex.neural.models import LocalModel
 from dspex.records import Prompt
@@ -58,10 +59,38 @@ def test_predict_runs_on_it(answer):
 
 def test_execute_runs_on_it(answer):
     """A dspex session takes it as any model."""
-    runtime = dx.configure([answer], store="memory")
+    runtime = dx.configure([answer], adapters="bridged", store="memory")  # it has learned DSPy's format alone
     result = dx.execute("question -> answer", question="2 + 2?")
     runtime.close()
     assert (result.answer, result.decision.strategy.model) == ("four", "local/plain")
+
+
+def test_adapters_ask_it_plainly(talk, pool):
+    """A plain prompt reaches it as it is, whole and in pieces, for threads and event loops; what it took is counted."""
+    runtime = dx.configure([talk], store="memory")
+    with dx.adapters.direct(talk) as asks:
+        answer = asks.generate("xyzuv")
+        assert (answer.text, answer.usage.tokens_in, answer.usage.calls) == ("wxyz", 5, 1)
+        assert "".join(each.text for each in asks.stream("a")) == ("bcdefghijklmnopqrstuvwxyz")
+        assert asyncio.run(asks.agenerate("x")).text == "yz"
+        with pytest.raises(errors.ContextWindowExceededError, match="600 tokens"):
+            asks.generate("a" * 600)
+        pieces = asks.stream("?")
+        next(pieces)
+        pieces.close()
+        assert asks.generate("x").text == "yz"
+    assert runtime.spending.total.calls == 4
+    assert pool.stats().running == 0
+    runtime.close()
+
+
+def test_execute_asks_it_plainly_too(talk):
+    """Without a word about adapters a short task goes to it directly, and streams as it is written."""
+    runtime = dx.configure([talk], modules=["Predict"], store="memory")
+    stream = dx.stream("question -> answer", question="a")
+    assert "".join(stream) == stream.result.answer
+    assert stream.result.decision.strategy.adapter == "direct"
+    runtime.close()
 
 
 def test_concurrent_prompts_are_answered_together(talk, pool):
