@@ -9,6 +9,7 @@ from dspex.reliability.deadline import Deadline, attempt_timeout_s, remaining_s,
 from dspex.reliability.degrade import Degradation, Level, LevelChange, Load, Work, machine_load, own_load
 from dspex.reliability.guard import Attempt, Guard
 from dspex.reliability.guards import Guards, Reliability
+from dspex.reliability.hedging import HedgeBudget
 from dspex.reliability.limits import AdaptiveLimit, BackoffWindow, Bulkhead, queue_size
 from dspex.reliability.overflow import Overflow, instead, is_overflow
 from dspex.reliability.retry import Backoff, GiveUp, Retry, RetryBudget, RetryPolicy
@@ -27,6 +28,7 @@ __all__ = [
     "GiveUp",
     "Guard",
     "Guards",
+    "HedgeBudget",
     "Level",
     "LevelChange",
     "Load",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
@@ -91,6 +92,11 @@ class Guard:
             return "its breaker is open"
         wait = self.window.wait_s
         return f"it asked for {wait:.1f} s of peace" if wait > 0 else None
+
+    @property
+    def is_at_ease(self) -> bool:
+        """Whether it is well and has room: what a hedge is asked of must not be busy, or on trial."""
+        return self.breaker.state == "closed" and self.window.wait_s == 0 and self.slots.is_free
 
     @property
     def retry_after_s(self) -> float:
@@ -212,7 +218,7 @@ class Guard:
             self.window.extend(_UNSAID_WAIT_S if error.retry_after_s is None else error.retry_after_s)
             if self.limit is not None:
                 self.limit.on_rate_limited()
-        if self.listen is not None:
+        if self.listen is not None and not isinstance(error, CancelledError):  # nobody was asked then
             is_billed = isinstance(error, DspexError) and billed(error)
             described = None if error is None else f"{type(error).__name__}: {error}"
             self.listen(Attempt(self.breaker.name, number, latency_s, described, outcome, is_billed))

@@ -199,6 +199,11 @@ class Bulkhead:
         """How many wait now."""
         return len(self._queue)
 
+    @property
+    def is_free(self) -> bool:
+        """Whether a call that came now would not wait."""
+        return self._taken < self.slots and not self._queue
+
     @contextmanager
     def slot(self) -> Iterator[None]:
         """Hold a slot for a thread's work.
@@ -251,7 +256,7 @@ class Bulkhead:
     def _enter(self) -> Future[None] | None:
         """Take a slot and return None, or a place in the queue."""
         with self._lock:
-            if self._taken < self.slots and not self._queue:
+            if self.is_free:
                 self._taken += 1
                 return None
             n = len(self._queue)
