@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from concurrent.futures import CancelledError, Future, InvalidStateError, as_completed, wait
+from concurrent.futures import CancelledError, Future, InvalidStateError, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from dspex.errors import BudgetError
@@ -18,7 +19,7 @@ from dspex.records import Usage
 from dspex.redact import quiet_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from dspex.orchestrator.protection import Protection
     from dspex.records import Decision, Outcome, Strategy
@@ -103,12 +104,14 @@ class Hedging:
         """
         self._protection.hedges.earn()
         after_s = self._protection.hedge_after_s(first)
-        slow = _Running(self._through, attempt, first)
+        ended: SimpleQueue[_Running] = SimpleQueue()
+        slow = _Running(self._through, attempt, first, ended)
         running, tried, hedge = [slow], list[Tried](), None
         try:
             if not slow.ends_in(after_s) and (hedge := self._second(slow, after_s)) is not None:
-                running.append(_Running(self._through, attempt, hedge, parent_id=slow.id))
-            for each in _as_they_end(tuple(running)):
+                running.append(_Running(self._through, attempt, hedge, ended, parent_id=slow.id))
+            while running and not (tried and tried[-1].outcome.ok):
+                each = ended.get()
                 running.remove(each)
                 try:
                     tried.append(each.tried())
@@ -116,8 +119,6 @@ class Hedging:
                     if each is slow:
                         raise
                     hedge = None  # others have spent what was left: the first one goes on alone
-                if tried and tried[-1].outcome.ok:
-                    break
         finally:
             for each in running:
                 each.leave(self._late)
@@ -148,12 +149,13 @@ class _Running:
         through: Callable[[Attempt, Decision], Outcome],
         attempt: Attempt,
         decision: Decision,
+        ended: SimpleQueue[_Running],
         *,
         parent_id: str | None = None,
     ) -> None:
         self.decision, self.id, self._parent_id = decision, new_id(), parent_id
         self.future: Future[Outcome] = Future()
-        self._through, self._attempt = through, attempt
+        self._through, self._attempt, self._ended = through, attempt, ended
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(self._run,), name="dspex-hedging", daemon=True).start()
 
@@ -177,6 +179,7 @@ class _Running:
             end = partial(self.future.set_exception, error)
         else:
             end = partial(self.future.set_result, outcome)
+        self._ended.put(self)
         with suppress(InvalidStateError):  # left before it asked anybody: there is nothing to tell
             end()
 
@@ -194,8 +197,3 @@ class _Running:
             _log.warning(
                 "%s was not waited for, and ended with an error", self.decision.strategy, exc_info=error
             )
-
-
-def _as_they_end(running: Sequence[_Running]) -> Iterator[_Running]:
-    whose = {each.future: each for each in running}
-    return (whose[future] for future in as_completed(whose))

@@ -149,7 +149,8 @@ class Protection:
         after, predicted = self.settings.hedge_after_s, first.chosen
         if after is None or predicted is None:
             return float("inf")
-        return hedging.wait_s(after, predicted.latency_s.high)
+        belief = predicted.latency_s
+        return hedging.wait_s(after, hedging.p95_s(belief.mean, belief.high))
 
     def is_at_ease(self, strategy: Strategy) -> bool:
         """Whether a model is well and has room, on a machine that has, too: a hedge is a luxury."""
