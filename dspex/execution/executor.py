@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.bridge import asking
 from dspex.bridge import program as program_bridge
-from dspex.errors import BudgetError, DspexError, ExhaustedError
+from dspex.errors import BudgetError, DspexError
 from dspex.execution import options as reading
 from dspex.execution.attempt import Attempt
 from dspex.execution.requests import Requests
@@ -151,7 +151,7 @@ class Executor:
             try:
                 result = self._run(task, inputs, asked, ways, request=request, has_older=older is not None)
             except DspexError as error:
-                if older is None or not _is_overflow(error):
+                if older is None or not is_overflow(error):
                     raise
                 result = self._recalled(request, older, is_stale=True)
             else:
@@ -264,10 +264,3 @@ class Executor:
 
 def _limit_of(asked: Options) -> Budget | None:
     return Budget(usd=asked.budget) if isinstance(asked.budget, int | float) else asked.budget
-
-
-def _is_overflow(error: DspexError) -> bool:
-    """Whether a call failed for want of room alone."""
-    if isinstance(error, ExhaustedError):
-        return bool(error.failures) and all(map(is_overflow, error.failures))
-    return is_overflow(error)

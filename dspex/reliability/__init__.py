@@ -11,7 +11,7 @@ from dspex.reliability.guard import Attempt, Guard
 from dspex.reliability.guards import Guards, Reliability
 from dspex.reliability.hedging import HedgeBudget
 from dspex.reliability.limits import AdaptiveLimit, BackoffWindow, Bulkhead, queue_size
-from dspex.reliability.overflow import Overflow, instead, is_overflow
+from dspex.reliability.overflow import is_overflow
 from dspex.reliability.retry import Backoff, GiveUp, Retry, RetryBudget, RetryPolicy
 from dspex.reliability.single_flight import SingleFlight
 
@@ -32,7 +32,6 @@ __all__ = [
     "Level",
     "LevelChange",
     "Load",
-    "Overflow",
     "Reliability",
     "Retry",
     "RetryBudget",
@@ -41,7 +40,6 @@ __all__ = [
     "Transition",
     "Work",
     "attempt_timeout_s",
-    "instead",
     "is_overflow",
     "machine_load",
     "outcome_of",
