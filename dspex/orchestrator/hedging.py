@@ -48,6 +48,8 @@ class Race:
     hedge: Decision | None = None
     """What was asked beside the first choice."""
     after_s: float = 0.0
+    under_way: int = 0
+    """Attempts that a model was asked for and that are not waited for."""
 
     def __str__(self) -> str:
         last = self.tried[-1]
@@ -60,7 +62,12 @@ class Race:
         if len(self.tried) > 1:
             before = self.tried[0]
             return f"{told}; {before.decision.strategy} {telling.summary(before.outcome)}"
-        return f"{told}; the other was not waited for, and may be billed"
+        left = (
+            "was not waited for, and may be billed"
+            if self.under_way
+            else "had not been asked yet, and is not"
+        )
+        return f"{told}; the other {left}"
 
 
 class Hedging:
@@ -106,7 +113,7 @@ class Hedging:
         after_s = self._protection.hedge_after_s(first)
         ended: SimpleQueue[_Running] = SimpleQueue()
         slow = _Running(self._through, attempt, first, ended)
-        running, tried, hedge = [slow], list[Tried](), None
+        running, tried, hedge, under_way = [slow], list[Tried](), None, 0
         try:
             if not slow.ends_in(after_s) and (hedge := self._second(slow, after_s)) is not None:
                 running.append(_Running(self._through, attempt, hedge, ended, parent_id=slow.id))
@@ -120,9 +127,8 @@ class Hedging:
                         raise
                     hedge = None  # others have spent what was left: the first one goes on alone
         finally:
-            for each in running:
-                each.leave(self._late)
-        return Race(tried, hedge, after_s)
+            under_way = sum([each.leave(self._late) for each in running])
+        return Race(tried, hedge, after_s, under_way)
 
     def _second(self, slow: _Running, after_s: float) -> Decision | None:
         """Choose what is asked beside an attempt, if anything may be."""
@@ -167,10 +173,12 @@ class _Running:
         """Say how it ended."""
         return Tried(self.decision, self.future.result(), self.id, self._parent_id, overtaken=overtaken)
 
-    def leave(self, late: Callable[[Tried], object]) -> None:
-        """Wait no longer: whoever has asked nobody yet does not, and whoever has is heard when it ends."""
-        if not self.future.cancel():
-            self.future.add_done_callback(lambda _: self._overtaken(late))
+    def leave(self, late: Callable[[Tried], object]) -> bool:
+        """Wait no longer: one that has asked nobody yet does not; one that has is heard when it ends, which is said."""
+        if self.future.cancel():
+            return False
+        self.future.add_done_callback(lambda _: self._overtaken(late))
+        return True
 
     def _run(self) -> None:
         try:
