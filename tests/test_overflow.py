@@ -9,7 +9,7 @@ from dspex import session
 from dspex.bridge import lm as lm_bridge
 from dspex.errors import OverloadedError
 from dspex.records import Completion, Price, Usage
-from dspex.reliability import Bulkhead
+from dspex.reliability import Bulkhead, Load, Work
 
 QA = dx.signature("question -> answer", "Answer briefly.", name="QA")
 PRICES = {"a/cheap": Price(1.0, 2.0), "b/usual": Price(10.0, 20.0), "c/dear": Price(100.0, 200.0)}
@@ -38,12 +38,11 @@ def configure():
     def made(*names, **options):
         runtime = session.configure(
             [lm_bridge.from_answerer(name, Named(name), PRICES[name]) for name in names],
-            modules=["Predict"],
             store="memory",
             objective=USUAL_FIRST,
             exploration=0.0,
             prices={name: PRICES[name] for name in names},
-            **{"cache": False, **options},
+            **{"cache": False, "modules": ["Predict"], **options},
         )
         like("b/usual", 1.0)
         return runtime
@@ -149,3 +148,25 @@ def test_a_pinned_model_without_room_is_refused_with_the_wait(configure, full):
     with pytest.raises(OverloadedError) as caught:
         ask(pin=dx.Strategy("b/usual", "Predict"))
     assert caught.value.retry_after_s == 4.0
+
+
+def test_the_session_says_from_where_on_work_pauses(configure):
+    """Half of the memory is calm as a rule; with thresholds of one's own it strains, and then degrades."""
+    load = [Load(memory_percent=50)]
+    thresholds = {
+        "strained_at": Load(cpu_percent=70, memory_percent=40, queued=250),
+        "degraded_at": Load(cpu_percent=80, memory_percent=60, queued=500),
+    }
+    reasoned = dx.Strategy("b/usual", "ChainOfThought")
+    for given, paused in (({}, False), (thresholds, True)):
+        settings = dx.Reliability(load=lambda queued: load[0], **given)
+        runtime = configure("b/usual", modules=["Predict", "ChainOfThought"], reliability=settings)
+        assert runtime.protection.degradation.allows(Work.OPTIMIZATION) is not paused
+        assert runtime.protection.why_closed(reasoned) is None
+    load[0] = Load(memory_percent=65)
+    runtime.protection._looked_at = float("-inf")
+    with pytest.raises(OverloadedError, match="complex reasoning pauses while the machine is degraded"):
+        dx.execute(QA, question="?", pin=reasoned)
+    with pytest.raises(OverloadedError, match="optimization pauses while the machine is degraded"):
+        dx.optimize(QA, trainset=[{"question": "?", "answer": "!"}] * 4, metric=dx.metrics.exact_match)
+    assert ask().answer

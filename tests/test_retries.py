@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import dspy
@@ -9,7 +10,7 @@ import pytest
 
 import dspex as dx
 from dspex import session
-from dspex.errors import DspexError, RateLimitedError, UnavailableError
+from dspex.errors import DspexError, RateLimitedError, TimedOutError, UnavailableError
 from dspex.events import AttemptFailed
 
 TRIAGE = dx.sandbox.task("triage")
@@ -78,6 +79,19 @@ def test_a_wait_that_does_not_fit_is_not_begun(configure, server):
     assert sum(runtime.slept) <= 2.0
     assert asked(server, before) == 1
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(("given", "least", "most"), [({}, 0.5, 3.0), ({"timeout_s": 0.5}, 0.0, 0.5)])
+def test_the_sessions_deadline_holds_unless_the_call_has_its_own(configure, server, given, least, most):
+    """A provider that hangs is given up when the time is up; whose time it was is in the message."""
+    configure({"kind": "hang"}, timeout_s=3.0)
+    before = len(server.calls)
+    with pytest.raises(TimedOutError, match="did not answer within the") as caught:
+        dx.execute(SIGNATURE, message=TRIAGE.dev[0].message, **given)
+    (had,) = re.findall(r"within the (\d\.\d) s that the attempt had", str(caught.value))
+    assert least < float(had) <= most
+    assert "timeout_s" in caught.value.hint
+    assert asked(server, before) == 1
 
 
 @pytest.mark.parametrize(("attempts", "expected"), [(1, 1), (3, 3)])

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from dspex.records import Decision, Objective, Strategy, Usage
     from dspex.reliability.spending import Spending
 
-_TWO = 2
 _WRONG = 0.5
 """An answer that is rated below is not given again."""
 
@@ -223,9 +222,8 @@ class Executor:
         if ways.is_foreign or program_bridge.is_program(task) or not self._tasks.is_pure:
             return None
         remote = [each for each in ways.strategies if not asking.is_local(ways.lm(each))]
-        if len({each.model for each in remote}) < _TWO:
-            return None
-        return Hedgeable(remote, partial(self._can_pay, asked, spending))
+        has_two = len({each.model for each in remote}) > 1
+        return Hedgeable(remote, partial(self._can_pay, asked, spending)) if has_two else None
 
     # ── the cache ───────────────────────────────────────────────────────────────────────────────
 
