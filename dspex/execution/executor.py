@@ -261,4 +261,5 @@ class Executor:
 
 
 def _limit_of(asked: Options) -> Budget | None:
-    return Budget(usd=asked.budget) if isinstance(asked.budget, int | float) else asked.budget
+    budget = asked.budget
+    return budget if budget is None or isinstance(budget, Budget) else Budget(usd=budget)
