@@ -36,6 +36,11 @@ class Tried:
     overtaken: bool = False
     """Whether an attempt beside it had answered, so that it was not waited for."""
 
+    @property
+    def pair(self) -> tuple[Decision, Outcome]:
+        """What was decided, and what came of it."""
+        return self.decision, self.outcome
+
     def execution(self, asked: Requirements, *, at: float, session: str | None) -> Execution:
         """Write it for the log."""
         decision, outcome = self.decision, self.outcome

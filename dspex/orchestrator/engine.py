@@ -195,10 +195,11 @@ class Orchestrator:
                         break
                     failed.append(tried[-1])
                     falling_back.refuse_to_go_on(outcome)
-                note(telling.failures(failed, tried[-1].decision if tried[-1].outcome.ok else None))
+                saved_by = tried[-1].decision if tried[-1].outcome.ok else None
+                note(telling.failures([each.pair for each in failed], saved_by))
         last, usage = tried[-1], sum((each.outcome.usage for each in tried), Usage())
         if not last.outcome.ok:
-            raise falling_back.nobody_answered(asked, failed)
+            raise falling_back.nobody_answered(asked, [each.pair for each in failed])
         reason = why_not_the_first(decision, tried)
         return Orchestrated(last.outcome, last.decision, tuple(steps.taken), execution, usage, reason)
 

@@ -124,9 +124,9 @@ def refuse_to_go_on(outcome: Outcome) -> None:
         ) from outcome.failure
 
 
-def nobody_answered(asked: Requirements, failed: Sequence[Tried]) -> Exception:
+def nobody_answered(asked: Requirements, failed: Sequence[tuple[Decision, Outcome]]) -> Exception:
     """Say why nobody did, with the next step that the failures themselves name."""
-    failures = tuple(each.outcome.failure for each in failed if each.outcome.failure is not None)
+    failures = tuple(outcome.failure for _, outcome in failed if outcome.failure is not None)
     if len(failures) == len(failed) and all(isinstance(each, OverloadedError) for each in failures):
         return failures[-1]
     told = told_of(failed, None)

@@ -10,7 +10,6 @@ from dspex.records import BRIDGED, Step
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dspex.orchestrator.attempts import Tried
     from dspex.orchestrator.model import BeliefModel
     from dspex.records import (
         Alternative,
@@ -95,10 +94,10 @@ def summary(outcome: Outcome) -> str:
     return f"answered in {usage.latency_s:.2f} s for ${usage.cost_usd:.6f} ({usage.calls} call(s)){again}"
 
 
-def failures(failed: Sequence[Tried], saved_by: Decision | None) -> str:
+def failures(failed: Sequence[tuple[Decision, Outcome]], saved_by: Decision | None) -> str:
     """Write what went wrong, attempt by attempt, and who answered at last."""
     shown = failed[:_MOST_SHOWN]
-    reasons = "; ".join(f"{each.decision.strategy}: {each.outcome.error}" for each in shown)
+    reasons = "; ".join(f"{decision.strategy}: {outcome.error}" for decision, outcome in shown)
     if len(failed) > len(shown):
         reasons += f"; and {len(failed) - len(shown)} more"
     return reasons if saved_by is None else f"{saved_by.strategy} answered after {reasons}"
