@@ -11,7 +11,18 @@ from dspex.redact import quiet_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dspex.records import Configuration, Decision, Execution, Label, Score, Stint, Trial, TrialPhase, Turn
+    from dspex.records import (
+        Configuration,
+        Decision,
+        Execution,
+        Label,
+        Score,
+        Stint,
+        Strategy,
+        Trial,
+        TrialPhase,
+        Turn,
+    )
 
 _log = quiet_logger("dspex.events")
 
@@ -39,6 +50,17 @@ class AttemptFailed:
     """Of the attempts of one call, from 0."""
     error: str
     possibly_billed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeBegun:
+    """An attempt had not answered for a while, so another model is asked beside it."""
+
+    execution_id: str
+    """Of the slow attempt, which is the other one's `parent_id`."""
+    slow: Strategy
+    hedge: Strategy
+    after_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +249,7 @@ Event = (
     DecisionMade
     | ExecutionFinished
     | AttemptFailed
+    | HedgeBegun
     | BreakerTurned
     | LoadLevelChanged
     | LabelGiven

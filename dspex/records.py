@@ -22,9 +22,9 @@ Value = Scalar | list[Any]
 Configuration = Mapping[str, Value]
 """Variable name → value. Models and modules appear by their labels, so that it is always JSON."""
 
-Role = Literal["policy", "pinned", "fallback", "refused"]
-"""Why an attempt ran that way: the learner chose it, the user did, or the attempt before it failed. One that
-was refused asked no model, for all are known to fail or have enough to do: it teaches nothing about them."""
+Role = Literal["policy", "pinned", "fallback", "hedge", "refused"]
+"""Why an attempt ran that way: the learner chose it, the user did, the attempt before it failed, or the one beside
+it was slow. One that was refused asked no model, for all are known to fail or have enough to do: it teaches nothing about them."""
 
 SchemaBy = Literal["format", "tool"]
 
@@ -274,6 +274,11 @@ class Decision:
     configuration: Configuration = field(default_factory=dict)
     """The registry's values that it runs with; empty without one."""
 
+    @property
+    def chosen(self) -> Alternative | None:
+        """The strategy as it was seen when it was chosen; None if nobody looked, because it was pinned."""
+        return next((each for each in self.alternatives if each.strategy == self.strategy), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -325,11 +330,13 @@ class Execution:
     usage: Usage
     error: str | None = None
     parent_id: str | None = None
-    """The attempt that failed before this one, if it is a fallback."""
+    """The attempt that failed before this one, if it is a fallback; the slow one beside it, if it is a hedge."""
     configuration: Configuration = field(default_factory=dict)
     """The registry's values and the session's defaults that it ran with; empty without."""
     session: str | None = None
     """The session that it was executed for."""
+    overtaken: bool = False
+    """Whether it was not waited for, because an attempt beside it had answered; it may be billed all the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ class Runtime:
         )
         self.store = Store(default_url() if store is None else store)
         self.orchestrator.replay(self.store.since(Cursor(), limit=_REPLAYED)[0])
-        self.events.subscribe(self._keep)
+        self._stop_keeping = self.events.subscribe(self._keep)
         self.spending, self._by_strategy = Spending(), Spending()
         self._unlisten = observe.listen(self.spending.add)
         self.cache = ResponseCache(cache if isinstance(cache, Cache) else Cache(), shelf=self.store)
@@ -426,6 +426,7 @@ class Runtime:
         self._unlisten()
         self.tasks.adapters.close()
         self.pool.close()
+        self._stop_keeping()  # attempts that nobody waits for may end later
         self.store.close()
 
     def _keep(self, event: Event) -> None:

@@ -30,6 +30,7 @@ MOCK = (
         "test_events.py",
         "test_execution.py",
         "test_layers.py",
+        "test_overflow.py",
         "test_records.py",
         "test_redact.py",
     ),

@@ -12,6 +12,7 @@ from dspex.bench import (
     adapters,
     builtin,
     definitions,
+    hedging,
     joint,
     neural,
     overload,
@@ -118,6 +119,7 @@ def test_reliability_prints_what_reached_the_upstream(monkeypatch, capsys):
     monkeypatch.setattr(reliability, "_REPEATS", 3)
     for name, value in (("_CALM_S", 0.5), ("_OVERLOAD_S", 1.0)):
         monkeypatch.setattr(overload, name, value)
+    monkeypatch.setattr(hedging, "_CALLS", 12)
     bench.run(["reliability"])
     out = capsys.readouterr().out
     shares = [float(line.split()[-2]) for line in out.splitlines() if "good of what can be served" in line]
@@ -126,6 +128,10 @@ def test_reliability_prints_what_reached_the_upstream(monkeypatch, capsys):
     (line,) = [each for each in out.splitlines() if "reached upstream: dspex" in each]
     assert line.split()[-1] == "1.00"
     assert out.count("closed breaker: dspex") == 1
+    hedged = [float(line.split()[-2]) for line in out.splitlines() if "calls that cost another one" in line]
+    assert len(hedged) == 3
+    assert hedged[0] == 0
+    assert all(0 <= share <= 100 / 12 * 2 for share in hedged)
 
 
 def test_reliability_says_what_to_install(monkeypatch, capsys):
@@ -134,6 +140,7 @@ def test_reliability_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(reliability, "_REPEATS", 3)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr(overload, "print_overload", lambda: None)
+    monkeypatch.setattr(hedging, "print_hedging", lambda: None)
     bench.run(["reliability"])
     out = capsys.readouterr().out
     assert "not installed: pybreaker, circuitbreaker, purgatory, tenacity (pip install --group bench)" in out

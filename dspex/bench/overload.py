@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import statistics
+import threading
 import time
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,10 @@ from dspex.reliability import deadline
 from dspex.reliability.limits import Bulkhead
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
-    Slot = Callable[[], AbstractAsyncContextManager[None]]
+    Slot = Callable[[], AbstractContextManager[None]]
 
 _SLOTS = 20
 _SERVICE_S = 0.05
@@ -28,6 +29,8 @@ _CALM_S = 3.0
 _OVERLOAD_S = 6.0
 _LOADS = (0.5, 2.0, 0.5)
 """Of what the slots can serve: before, during and after."""
+_THREADS = 1_000
+"""More than calls that wait at once, so that no call waits for anything but a slot."""
 _AT_ONCE_S = 4 * _SERVICE_S
 """What is answered within so long has hardly waited."""
 
@@ -41,8 +44,8 @@ class _Call:
 
 def print_overload() -> None:
     """Print how our bulkhead and a semaphore, whose queue has no bound, come through."""
-    for name, slot in (("dspex", _ours()), ("asyncio.Semaphore", _semaphore())):
-        calls = asyncio.run(_drive(slot))
+    for name, slot in (("dspex", _ours()), ("threading.Semaphore", _semaphore())):
+        calls = _drive(slot)
         during = [call for call in calls if _CALM_S <= call.at_s < _CALM_S + _OVERLOAD_S]
         good = [call.took_s for call in during if call.is_good]
         servable = _OVERLOAD_S * _SLOTS / _SERVICE_S
@@ -57,50 +60,52 @@ def print_overload() -> None:
 def _ours() -> Slot:
     bulkhead = Bulkhead("bench", slots=_SLOTS)
 
-    @asynccontextmanager
-    async def slot() -> AsyncIterator[None]:
-        with deadline.within(_DEADLINE_S):
-            async with bulkhead.aslot():
-                yield
-
-    return slot
-
-
-def _semaphore() -> Slot:
-    semaphore = asyncio.Semaphore(_SLOTS)
-
-    @asynccontextmanager
-    async def slot() -> AsyncIterator[None]:
-        async with semaphore:
+    @contextmanager
+    def slot() -> Iterator[None]:
+        with deadline.within(_DEADLINE_S), bulkhead.slot():
             yield
 
     return slot
 
 
-async def _drive(slot: Slot) -> list[_Call]:
-    rng, began, calls, tasks = random.Random(0), time.monotonic(), list[_Call](), set[asyncio.Task[None]]()
+def _semaphore() -> Slot:
+    semaphore = threading.Semaphore(_SLOTS)
+
+    @contextmanager
+    def slot() -> Iterator[None]:
+        if not semaphore.acquire(timeout=_DEADLINE_S):
+            raise TimeoutError
+        try:
+            yield
+        finally:
+            semaphore.release()
+
+    return slot
+
+
+def _drive(slot: Slot) -> list[_Call]:
+    rng, began, calls = random.Random(0), time.monotonic(), list[_Call]()
     ends = (_CALM_S, _CALM_S + _OVERLOAD_S, 2 * _CALM_S + _OVERLOAD_S)
     at_s = 0.0
-    for load, end_s in zip(_LOADS, ends, strict=True):
-        while at_s < end_s:
-            at_s += rng.expovariate(load * _SLOTS / _SERVICE_S)
-            await asyncio.sleep(max(0.0, began + at_s - time.monotonic()))
-            task = asyncio.create_task(_call(slot, at_s, calls))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-    await asyncio.gather(*tasks)
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for load, end_s in zip(_LOADS, ends, strict=True):
+            while at_s < end_s:
+                at_s += rng.expovariate(load * _SLOTS / _SERVICE_S)
+                time.sleep(max(0.0, began + at_s - time.monotonic()))
+                threads.submit(_call, slot, at_s, calls)
     return calls
 
 
-async def _call(slot: Slot, at_s: float, calls: list[_Call]) -> None:
+def _call(slot: Slot, at_s: float, calls: list[_Call]) -> None:
     began = time.monotonic()
     try:
-        async with asyncio.timeout(_DEADLINE_S), slot():
-            await asyncio.sleep(_SERVICE_S)
+        with slot():
+            time.sleep(_SERVICE_S)
     except (TimeoutError, DspexError):
-        calls.append(_Call(at_s, time.monotonic() - began, is_good=False))
+        is_good = False
     else:
-        calls.append(_Call(at_s, time.monotonic() - began, is_good=True))
+        is_good = time.monotonic() - began <= _DEADLINE_S
+    calls.append(_Call(at_s, time.monotonic() - began, is_good))
 
 
 def _recovered_s(calls: list[_Call]) -> float:

@@ -1,4 +1,4 @@
-"""Breakers, retries and bounded queues beside other libraries' own: what they cost, and what they let through."""
+"""Breakers, retries and bounded queues beside other libraries' own: what they cost and let through; and hedges."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from dspex.bench import overload
+from dspex.bench import hedging, overload
 from dspex.bench.timing import medians_us, print_rows
 from dspex.reliability import Breaker, BreakerSettings, Guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from dspex.reliability.breaker import Outcome
 
     Through = Callable[[Callable[[], Any]], Any]
 
@@ -49,6 +51,7 @@ def run() -> None:
         }
         print_rows(taken, "ms")
     overload.print_overload()
+    hedging.print_hedging()
 
 
 def _ours() -> Through:
@@ -57,12 +60,12 @@ def _ours() -> Through:
 
     def through(call: Callable[[], Any]) -> Any:
         ticket = breaker.admit()
+        outcome: Outcome = "failure"
         try:
             value = call()
-        except BaseException:
-            breaker.record(ticket, "failure")
-            raise
-        breaker.record(ticket, "success")
+            outcome = "success"
+        finally:
+            breaker.record(ticket, outcome)
         return value
 
     return through

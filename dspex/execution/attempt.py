@@ -11,8 +11,8 @@ from dspex.adapters.base import outcome_of
 from dspex.bridge import asking, observe
 from dspex.bridge import program as program_bridge
 from dspex.orchestrator.asking import shown_whole, streamed
-from dspex.records import Outcome, Strategy, Usage
 from dspex.reliability import deadline
+from dspex.reliability.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dspex.execution.options import Options
     from dspex.orchestrator.streaming import Shown
     from dspex.orchestrator.ways import Ways
+    from dspex.records import Outcome, Strategy
 
 
 class Attempt:
@@ -31,19 +32,19 @@ class Attempt:
         ways: Ways,
         inputs: Mapping[str, Any],
         asked: Options,
-        within_budgets: Callable[[Options, Usage], AbstractContextManager[None]],
+        within_budgets: Callable[[Options, Spending], AbstractContextManager[None]],
         shown: Shown | None = None,
     ) -> None:
         self._ways, self._inputs, self._asked = ways, inputs, asked
         self._within_budgets = within_budgets
-        self._spent = Usage()
+        self.spending = Spending()
         self._shown = shown
 
     def __call__(self, strategy: Strategy) -> Outcome:
         """Run it that way, and judge the answer by the signature's constraints."""
-        with self._within_budgets(self._asked, self._spent):
+        with self._within_budgets(self._asked, self.spending):
             outcome = self._run(strategy)
-        self._spent += outcome.usage
+            self.spending.add(strategy.model, outcome.usage)
         outcome = self._judged(outcome)
         return outcome if self._shown is None else self._shown.ended(outcome)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dspex.bridge import asking
-from dspex.errors import DspexError, ExhaustedError
+from dspex.bridge import program as program_bridge
+from dspex.errors import BudgetError, DspexError
 from dspex.execution import options as reading
 from dspex.execution.attempt import Attempt
 from dspex.execution.requests import Requests
 from dspex.execution.tasks import values_need_bridging
 from dspex.optimizers.budget import Budget
 from dspex.orchestrator.asking import AUTO
+from dspex.orchestrator.hedging import Hedgeable
 from dspex.orchestrator.result import Result
 from dspex.orchestrator.streaming import Shown, Stream
 from dspex.records import BRIDGED
@@ -23,8 +26,7 @@ from dspex.reliability.spending import check
 from dspex.variables.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator, Mapping
 
     from dspex.execution.options import Options, Task
     from dspex.execution.tasks import Tasks
@@ -145,7 +147,7 @@ class Executor:
             try:
                 result = self._run(task, inputs, asked, ways, request=request, has_older=older is not None)
             except DspexError as error:
-                if older is None or not _is_overflow(error):
+                if older is None or not is_overflow(error):
                     raise
                 result = self._recalled(request, older, is_stale=True)
             else:
@@ -177,11 +179,12 @@ class Executor:
         if space is not None:
             ways = self._tasks.narrowed(task, ways, space, Registry.use)
         self._protect(ways, asked.pin)
+        attempt = Attempt(ways, inputs, asked, self._within_budgets, shown)
         done = self._orchestrator.orchestrate(
             ways.described,
             inputs,
             ways.strategies,
-            Attempt(ways, inputs, asked, self._within_budgets, shown),
+            attempt,
             pool=self._pool.name,
             pin=asked.pin,
             explore=asked.explore,
@@ -189,6 +192,7 @@ class Executor:
             learn=None if space is None else partial(space.learn, objective=self._objective),
             session=None if asked.session is None else asked.session.name,
             has_older=has_older,
+            hedgeable=None if shown is not None else self._hedgeable(task, ways, asked, attempt.spending),
         )
         return Result(done, on_rating=partial(self._rate, space, request))
 
@@ -207,6 +211,17 @@ class Executor:
                 guards.of(strategy.model, key=asking.key_of(lm), is_local=asking.is_local(lm))
         self._protection.check_load(ways.strategies if pin is None else [pin])
 
+    def _hedgeable(self, task: Task, ways: Ways, asked: Options, spending: Spending) -> Hedgeable | None:
+        """Return what may be asked beside a slow first choice, if that may be one of them; None for nothing."""
+        if self._protection is None or not self._protection.hedges_calls or asked.pin is not None:
+            return None
+        # A program may call tools, and what they do must not be done twice at once.
+        if ways.is_foreign or program_bridge.is_program(task) or not self._tasks.is_pure:
+            return None
+        remote = [each for each in ways.strategies if not asking.is_local(ways.lm(each))]
+        has_two = len({each.model for each in remote}) > 1
+        return Hedgeable(remote, partial(self._can_pay, asked, spending)) if has_two else None
+
     # ── the cache ───────────────────────────────────────────────────────────────────────────────
 
     def _recalled(self, request: Request, entry: Entry, *, is_stale: bool = False) -> Result:
@@ -223,16 +238,25 @@ class Executor:
 
     # ── what it may cost ────────────────────────────────────────────────────────────────────────
 
-    def _within_budgets(self, asked: Options, spent: Usage) -> AbstractContextManager[None]:
+    @contextmanager
+    def _within_budgets(self, asked: Options, spending: Spending) -> Iterator[None]:
         """Refuse the next attempt if this call, or the session, has spent what it may."""
-        if asked.budget is not None:
-            limit = asked.budget if isinstance(asked.budget, Budget) else Budget(usd=asked.budget)
-            check(limit, spent, whose="call")
-        return self._spending.attempt(self._budget, whose="session")
+        with (
+            spending.attempt(_limit_of(asked), whose="call"),
+            self._spending.attempt(self._budget, whose="session"),
+        ):
+            yield
+
+    def _can_pay(self, asked: Options, spending: Spending, under_way: Usage) -> bool:
+        """Whether an attempt may be begun beside one that is under way."""
+        try:
+            check(_limit_of(asked), spending.total, whose="call", ahead=under_way)
+            check(self._budget, self._spending.total, whose="session", ahead=under_way)
+        except BudgetError:
+            return False
+        return True
 
 
-def _is_overflow(error: DspexError) -> bool:
-    """Whether a call failed for want of room alone."""
-    if isinstance(error, ExhaustedError):
-        return bool(error.failures) and all(map(is_overflow, error.failures))
-    return is_overflow(error)
+def _limit_of(asked: Options) -> Budget | None:
+    budget = asked.budget
+    return budget if budget is None or isinstance(budget, Budget) else Budget(usd=budget)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dspex.errors import (
-    DefinitionError,
-    OverloadedError,
-    UnknownNameError,
-)
+from dspex.errors import DefinitionError, OverloadedError, UnknownNameError
 from dspex.events import DecisionMade, EventBus, ExecutionFinished, LabelGiven
 from dspex.orchestrator import falling_back, policy, telling
 from dspex.orchestrator.analyze import analyze
-from dspex.orchestrator.protection import reason_of
+from dspex.orchestrator.attempts import Tried, why_not_the_first
+from dspex.orchestrator.falling_back import Fallbacks
+from dspex.orchestrator.hedging import Hedging, Race
 from dspex.records import (
     Alternative,
     Configuration,
@@ -29,7 +27,6 @@ from dspex.records import (
     Objective,
     Outcome,
     Requirements,
-    Role,
     Step,
     Strategy,
     Usage,
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from dspex.native.signature import Signature
+    from dspex.orchestrator.hedging import Hedgeable
     from dspex.orchestrator.model import BeliefModel
     from dspex.orchestrator.protection import Protection
 
@@ -56,9 +54,21 @@ class Orchestrated:
     trace: tuple[Step, ...]
     execution: Execution
     usage: Usage
-    """All attempts together."""
+    """All attempts together that were waited for."""
     fallback_reason: str | None = None
     """Why the first choice did not answer, in one word such as "timeout"; None if it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What one call asks for, and who hears how its attempts went."""
+
+    asked: Requirements
+    strategies: Sequence[Strategy]
+    """What may be tried: one alone if it is pinned."""
+    attempt: Attempt
+    learn: Callable[[Execution], None] | None
+    session: str | None
 
 
 class Orchestrator:
@@ -121,6 +131,7 @@ class Orchestrator:
         learn: Callable[[Execution], None] | None = None,
         session: str | None = None,
         has_older: bool = False,
+        hedgeable: Hedgeable | None = None,
     ) -> Orchestrated:
         """Run a task: analyze → select → distribute → monitor → adapt → fall back.
 
@@ -136,6 +147,8 @@ class Orchestrator:
             Whom it is for, for the log.
         has_older
             Whether the caller has an older answer, which is better than another model's where there is no room.
+        hedgeable
+            What may be asked beside a first choice that is slow; None for nothing.
 
         Raises
         ------
@@ -158,36 +171,37 @@ class Orchestrator:
         with steps("distribute") as note:
             whose = "" if session is None else f", session {session}"
             note(f"pool {pool}{whose}, {decision.strategy}{telling.values(decision.configuration)}")
+        call = _Call(asked, strategies if pin is None else [pin], attempt, learn, session)
         with steps("monitor") as note:
-            left = 1 if pin is not None else falling_back.attempts_for(strategies)
-            outcome = self._attempted(attempt, decision, left)
-            note(telling.summary(outcome))
+            race = self._race(call, decision, hedgeable)
+            tried = list(race.tried)
+            note(str(race))
         with steps("adapt") as note:
-            execution = self._record(asked, decision, outcome, None, learn, session)
-            note(self._lesson(outcome))
-        usage, failed = outcome.usage, []
+            execution = [self._keep(call, each) for each in tried][-1]
+            note(self._lesson(tried[-1].outcome))
         with steps("fall_back") as note:
-            if outcome.ok:
+            failed = [each for each in tried if not each.outcome.ok]
+            if tried[-1].outcome.ok:
                 note("not needed")
             else:
-                failed = [(decision, outcome)]
-                falling_back.refuse_to_go_on(outcome)
-                if has_older and isinstance(outcome.failure, OverloadedError):
-                    raise outcome.failure
-                for left, following in self._fallbacks(asked, strategies, failed, pin):
+                falling_back.refuse_to_go_on(tried[-1].outcome)
+                if has_older and isinstance(tried[-1].outcome.failure, OverloadedError):
+                    raise tried[-1].outcome.failure
+                for left, following in self._fallbacks(call).after(failed):
                     outcome = self._attempted(attempt, following, left)
-                    usage += outcome.usage
-                    execution = self._record(asked, following, outcome, execution, learn, session)
+                    tried.append(Tried(following, outcome, parent_id=execution.id))
+                    execution = self._keep(call, tried[-1])
                     if outcome.ok:
-                        decision = following
                         break
-                    failed.append((following, outcome))
+                    failed.append(tried[-1])
                     falling_back.refuse_to_go_on(outcome)
-                note(telling.failures(failed, decision if outcome.ok else None))
-        if not outcome.ok:
-            raise falling_back.nobody_answered(asked, failed)
-        reason = reason_of(failed[0][1]) if failed else None
-        return Orchestrated(outcome, decision, tuple(steps.taken), execution, usage, reason)
+                saved_by = tried[-1].decision if tried[-1].outcome.ok else None
+                note(telling.failures([each.pair for each in failed], saved_by))
+        last, usage = tried[-1], sum((each.outcome.usage for each in tried), Usage())
+        if not last.outcome.ok:
+            raise falling_back.nobody_answered(asked, [each.pair for each in failed])
+        reason = why_not_the_first(decision, tried)
+        return Orchestrated(last.outcome, last.decision, tuple(steps.taken), execution, usage, reason)
 
     def explain(
         self,
@@ -291,17 +305,37 @@ class Orchestrator:
         told = ", ".join(f"{each} ({why})" for each, why in closed.items())
         return [each for each in strategies if each not in closed], told
 
+    def _race(self, call: _Call, first: Decision, hedgeable: Hedgeable | None) -> Race:
+        """Make the first attempt, and another one beside it if that is slow and may be hedged."""
+        through = partial(self._attempted, attempts_left=falling_back.attempts_for(call.strategies))
+        if hedgeable is None or self._protection is None or first.strategy not in hedgeable.strategies:
+            return Race([Tried(first, through(call.attempt, first))])
+        hedging = Hedging(
+            self._protection,
+            hedgeable,
+            decide=partial(self._best, call),
+            through=through,
+            publish=self._events.publish,
+            late=partial(self._keep, call),
+        )
+        return hedging.run(call.attempt, first)
+
+    def _fallbacks(self, call: _Call) -> Fallbacks:
+        return Fallbacks(call.strategies, decide=partial(self._best, call), protection=self._protection)
+
+    def _best(self, call: _Call, among: Sequence[Strategy]) -> Decision:
+        return self._decision(call.asked, among, explore=False, rng=self._rng)
+
     def _attempted(
         self, attempt: Callable[[Strategy], Outcome], decision: Decision, attempts_left: int
     ) -> Outcome:
         if self._protection is None:
             return attempt(decision.strategy)
-        mine = next((each for each in decision.alternatives if each.strategy == decision.strategy), None)
         return self._protection.attempt(
             attempt,
             decision.strategy,
             attempts_left=attempts_left,
-            p95_s=None if mine is None else mine.latency_s.high,
+            p95_s=None if decision.chosen is None else decision.chosen.latency_s.high,
         )
 
     def _lesson(self, outcome: Outcome) -> str:
@@ -309,84 +343,13 @@ class Orchestrator:
             return "nothing to learn: no model was asked"
         return f"learned from execution {self.beliefs.n_observations}"
 
-    def _fallbacks(
-        self,
-        asked: Requirements,
-        strategies: Sequence[Strategy],
-        failed: Sequence[tuple[Decision, Outcome]],
-        pin: Strategy | None,
-    ) -> Iterable[tuple[int, Decision]]:
-        """Yield how many attempts are left, and what to try next.
-
-        Other models come first, for what fails once on a model often fails again. Once all were tried, those
-        that may recover are tried again, as long as there is a deadline and it has not passed.
-        """
-        first, tried = failed[0][0], [failed[0][0].strategy]
-        may_be_tried = strategies if pin is None else [pin]
-        while True:
-            left = [each for each in falling_back.hopeful(may_be_tried, failed) if each not in tried]
-            left = [each for each in left if self._is_allowed(each)]
-            left = [each for each in left if each.model not in {one.model for one in tried}] or [
-                each for each in left if each.model not in falling_back.down(failed[-len(tried) :])
-            ]
-            if left and len(tried) < falling_back.MAX_ATTEMPTS:
-                left = list(falling_back.with_room(left, *failed[-1]))
-                decision = self._decision(asked, left, explore=False, rng=self._rng)
-                more = min(falling_back.MAX_ATTEMPTS - len(tried), falling_back.attempts_for(left))
-                tried.append(decision.strategy)
-                reason = f"{failed[-1][0].strategy} failed; {decision.reason}"
-                yield (
-                    more,
-                    replace(decision, role="fallback", reason=reason, configuration=first.configuration),
-                )
-            elif self._waited_for(falling_back.hopeful(may_be_tried, failed)):
-                tried = []
-            else:
-                return
-
-    def _is_allowed(self, strategy: Strategy) -> bool:
-        return self._protection is None or self._protection.why_closed(strategy) is None
-
-    def _waited_for(self, strategies: Sequence[Strategy]) -> bool:
-        """Wait until one of these may be asked again, if there is time to."""
-        if self._protection is None or not strategies:
-            return False
-        wait_s = self._protection.wait_s(strategies)
-        if not self._protection.has_time_to(wait_s):
-            return False
-        self._protection.guards.sleep(wait_s)
-        return True
-
-    def _record(
-        self,
-        asked: Requirements,
-        decision: Decision,
-        outcome: Outcome,
-        parent: Execution | None,
-        learn: Callable[[Execution], None] | None,
-        session: str | None,
-    ) -> Execution:
-        role: Role = decision.role if outcome.was_asked else "refused"
-        execution = Execution(
-            id=uuid.uuid4().hex,
-            at=self._clock(),
-            requirements=asked,
-            strategy=decision.strategy,
-            role=role,
-            propensities={str(each.strategy): each.propensity for each in decision.alternatives}
-            if role == "policy"
-            else {},
-            ok=outcome.ok,
-            usage=outcome.usage,
-            error=outcome.error,
-            parent_id=None if parent is None else parent.id,
-            configuration=decision.configuration,
-            session=session,
-        )
+    def _keep(self, call: _Call, tried: Tried) -> Execution:
+        """Learn from an attempt that has ended, and announce it."""
+        execution = tried.execution(call.asked, at=self._clock(), session=call.session)
         with self._lock:
             self._fold(execution)
-        if learn is not None:
-            learn(execution)
+        if call.learn is not None:
+            call.learn(execution)
         self._events.publish(ExecutionFinished(execution))
         return execution
 

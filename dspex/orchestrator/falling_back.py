@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dspex.errors import (
@@ -19,22 +20,93 @@ from dspex.orchestrator.telling import failures as told_of
 from dspex.reliability import deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from dspex.orchestrator.attempts import Tried
+    from dspex.orchestrator.protection import Protection
     from dspex.records import Decision, Outcome, Requirements, Strategy
 
 MAX_ATTEMPTS = 3
 
 
-def hopeful(strategies: Sequence[Strategy], failed: Sequence[tuple[Decision, Outcome]]) -> Sequence[Strategy]:
+class Fallbacks:
+    """Finds what to try after attempts have failed.
+
+    Parameters
+    ----------
+    strategies
+        What may be tried.
+    decide
+        Chooses among strategies.
+    protection
+        Says who may be asked, and when again.
+    """
+
+    def __init__(
+        self,
+        strategies: Sequence[Strategy],
+        *,
+        decide: Callable[[Sequence[Strategy]], Decision],
+        protection: Protection | None,
+    ) -> None:
+        self._strategies, self._decide, self._protection = strategies, decide, protection
+
+    def after(self, failed: Sequence[Tried]) -> Iterator[tuple[int, Decision]]:
+        """Yield how many attempts are left, and what to try next; more may be added to `failed` meanwhile.
+
+        Other models come first, for what fails once on a model often fails again. Once all were tried, those
+        that may recover are tried again, as long as there is a deadline and it has not passed.
+        """
+        tried = [each.decision.strategy for each in failed]
+        while True:
+            left = self._left(tried, failed)
+            if left and len(tried) < MAX_ATTEMPTS:
+                last = failed[-1]
+                left = with_room(left, last.decision, last.outcome)
+                decision = self._decide(left)
+                more = min(MAX_ATTEMPTS - len(tried), attempts_for(left))
+                tried.append(decision.strategy)
+                yield more, self._following(decision, failed)
+            elif self._waited_for(hopeful(self._strategies, failed)):
+                tried = []
+            else:
+                return
+
+    def _following(self, decision: Decision, failed: Sequence[Tried]) -> Decision:
+        reason = f"{failed[-1].decision.strategy} failed; {decision.reason}"
+        return replace(
+            decision, role="fallback", reason=reason, configuration=failed[0].decision.configuration
+        )
+
+    def _left(self, tried: Sequence[Strategy], failed: Sequence[Tried]) -> Sequence[Strategy]:
+        left = [
+            each
+            for each in hopeful(self._strategies, failed)
+            if each not in tried and (self._protection is None or self._protection.why_closed(each) is None)
+        ]
+        others = [each for each in left if each.model not in {one.model for one in tried}]
+        return others or [each for each in left if each.model not in down(failed[-len(tried) :])]
+
+    def _waited_for(self, strategies: Sequence[Strategy]) -> bool:
+        """Wait until one of these may be asked again, if there is time to."""
+        if self._protection is None or not strategies:
+            return False
+        wait_s = self._protection.wait_s(strategies)
+        if not self._protection.has_time_to(wait_s):
+            return False
+        self._protection.guards.sleep(wait_s)
+        return True
+
+
+def hopeful(strategies: Sequence[Strategy], failed: Sequence[Tried]) -> Sequence[Strategy]:
     """Leave out what would fail again: a way that is wrong, and a model that lets nobody in."""
     wrong, models = set(), set()
-    for decision, outcome in failed:
-        failure = outcome.failure
+    for each in failed:
+        strategy, failure = each.decision.strategy, each.outcome.failure
         if failure is None or not failure.retryable:
-            wrong.add(decision.strategy)
+            wrong.add(strategy)
         if isinstance(failure, AuthenticationError | BillingError | ModelNotFoundError):
-            models.add(decision.strategy.model)
+            models.add(strategy.model)
     return [each for each in strategies if each not in wrong and each.model not in models]
 
 
@@ -43,12 +115,12 @@ def attempts_for(strategies: Sequence[Strategy]) -> int:
     return min(MAX_ATTEMPTS, len({each.model for each in strategies}))
 
 
-def down(failed: Sequence[tuple[Decision, Outcome]]) -> set[str]:
+def down(failed: Sequence[Tried]) -> set[str]:
     """Name the models whose providers cannot answer now: another way of asking would not help."""
     return {
-        decision.strategy.model
-        for decision, outcome in failed
-        if isinstance(outcome.failure, UnavailableError | RateLimitedError)
+        each.decision.strategy.model
+        for each in failed
+        if isinstance(each.outcome.failure, UnavailableError | RateLimitedError)
     }
 
 

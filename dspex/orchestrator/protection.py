@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from dspex.errors import OverloadedError, ProviderError
 from dspex.events import AttemptFailed, BreakerTurned, Event, LoadLevelChanged
 from dspex.records import Outcome, Usage
-from dspex.reliability import Degradation, Guards, Work, deadline
+from dspex.reliability import Degradation, Guards, HedgeBudget, Level, Work, deadline, hedging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dspex.errors import DspexError
-    from dspex.records import Strategy
+    from dspex.records import Decision, Strategy
     from dspex.reliability import Attempt, Reliability, Transition
 
 _SIMPLE = ("Predict",)
@@ -52,6 +52,7 @@ class Protection:
             calm_s=settings.calm_s,
             clock=self.guards.clock,
         )
+        self.hedges = HedgeBudget()
         self._looking = threading.Lock()
         self._looked_at = float("-inf")
 
@@ -135,6 +136,26 @@ class Protection:
     def has_time_to(self, wait_s: float) -> bool:
         """Whether there is a deadline, and waiting so long leaves some of it."""
         return wait_s < deadline.remaining_s() < float("inf")
+
+    # ── another one beside it ───────────────────────────────────────────────────────────────────
+
+    @property
+    def hedges_calls(self) -> bool:
+        """Whether slow attempts are hedged at all."""
+        return self.settings.hedge_after_s is not None
+
+    def hedge_after_s(self, first: Decision) -> float:
+        """Say how long a first attempt has before another is begun beside it."""
+        after, predicted = self.settings.hedge_after_s, first.chosen
+        if after is None or predicted is None:
+            return float("inf")
+        belief = predicted.latency_s
+        return hedging.wait_s(after, hedging.p95_s(belief.mean, belief.high))
+
+    def is_at_ease(self, strategy: Strategy) -> bool:
+        """Whether a model is well and has room, on a machine that has, too: a hedge is a luxury."""
+        guard = self.guards.find(strategy.model)
+        return self.degradation.level is Level.NORMAL and (guard is None or guard.is_at_ease)
 
     # ── telling ─────────────────────────────────────────────────────────────────────────────────
 

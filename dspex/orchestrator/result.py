@@ -31,9 +31,11 @@ class Result(Mapping[str, Any]):
     trace
         The orchestrator's steps, in order.
     usage
-        What it took, failed attempts included; nothing if it was recalled.
+        What it took, failed attempts included; nothing if it was recalled. What a hedged attempt takes that was
+        not waited for is in `dspex.history` and `dspex.usage` once it ends.
     fallback_reason
-        Why the first choice did not answer, such as ``timeout`` or ``rate_limit``; None if it did.
+        Why the first choice did not answer, such as ``timeout`` or ``rate_limit``, or ``slow`` if a hedge was
+        quicker; None if it did.
     is_cached
         Whether the answer was given before, to the same request.
     is_stale

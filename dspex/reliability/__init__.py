@@ -9,8 +9,9 @@ from dspex.reliability.deadline import Deadline, attempt_timeout_s, remaining_s,
 from dspex.reliability.degrade import Degradation, Level, LevelChange, Load, Work, machine_load, own_load
 from dspex.reliability.guard import Attempt, Guard
 from dspex.reliability.guards import Guards, Reliability
+from dspex.reliability.hedging import HedgeBudget
 from dspex.reliability.limits import AdaptiveLimit, BackoffWindow, Bulkhead, queue_size
-from dspex.reliability.overflow import Overflow, instead, is_overflow
+from dspex.reliability.overflow import is_overflow
 from dspex.reliability.retry import Backoff, GiveUp, Retry, RetryBudget, RetryPolicy
 from dspex.reliability.single_flight import SingleFlight
 
@@ -27,10 +28,10 @@ __all__ = [
     "GiveUp",
     "Guard",
     "Guards",
+    "HedgeBudget",
     "Level",
     "LevelChange",
     "Load",
-    "Overflow",
     "Reliability",
     "Retry",
     "RetryBudget",
@@ -39,7 +40,6 @@ __all__ = [
     "Transition",
     "Work",
     "attempt_timeout_s",
-    "instead",
     "is_overflow",
     "machine_load",
     "outcome_of",

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
-from dspex.errors import DspexError, RateLimitedError, TimedOutError
+from dspex.errors import DspexError, RateLimitedError
 from dspex.reliability import deadline
 from dspex.reliability.breaker import Breaker, BreakerSettings, outcome_of
 from dspex.reliability.limits import AdaptiveLimit, BackoffWindow, Bulkhead
 from dspex.reliability.retry import GiveUp, Retry, RetryPolicy, billed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
 Value = TypeVar("Value")
 _UNSAID_WAIT_S = 1.0
@@ -60,7 +60,6 @@ class Guard:
     """What an attempt gets at least, if there is time for it."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    asleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     listen: Callable[[Attempt], None] | None = None
 
     @classmethod
@@ -91,6 +90,11 @@ class Guard:
             return "its breaker is open"
         wait = self.window.wait_s
         return f"it asked for {wait:.1f} s of peace" if wait > 0 else None
+
+    @property
+    def is_at_ease(self) -> bool:
+        """Whether it is well and has room: what a hedge is asked of must not be busy, or on trial."""
+        return self.breaker.state == "closed" and self.window.wait_s == 0 and self.slots.is_free
 
     @property
     def retry_after_s(self) -> float:
@@ -141,23 +145,6 @@ class Guard:
             self.sleep(decision.delay_s)
             number += 1
 
-    async def acall(
-        self, ask: Callable[[float], Awaitable[Value]], *, idempotent: bool = True, attempts_left: int = 1
-    ) -> Value:
-        """Do as `call` does, for `await`."""
-        number = 0
-        while True:
-            try:
-                self._prepare()
-                async with self.slots.aslot():
-                    return await self._aattempt(ask, number, attempts_left)
-            except DspexError as error:
-                decision = self._decide(error, number, idempotent=idempotent)
-                if isinstance(decision, GiveUp):
-                    raise
-            await self.asleep(decision.delay_s)
-            number += 1
-
     def _prepare(self) -> None:
         deadline.check()
         self.window.check()
@@ -176,22 +163,7 @@ class Guard:
         finally:
             self._settle(ticket, number, self.clock() - began, error)
 
-    async def _aattempt(
-        self, ask: Callable[[float], Awaitable[Value]], number: int, attempts_left: int
-    ) -> Value:
-        ticket, began = self.breaker.admit(), self.clock()
-        error: BaseException | None = None
-        timeout_s = self._timeout_s(attempts_left)
-        try:
-            with deadline.within(timeout_s, clock=self.clock):
-                return await _awaited(ask, timeout_s, self.breaker.name)
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            self._settle(ticket, number, self.clock() - began, error)
-
-    def _timeout_s(self, attempts_left: int, p95_s: float | None = None) -> float:
+    def _timeout_s(self, attempts_left: int, p95_s: float | None) -> float:
         return deadline.attempt_timeout_s(
             self.p95_s if p95_s is None else p95_s,
             remaining_s=deadline.remaining_s(),
@@ -212,7 +184,7 @@ class Guard:
             self.window.extend(_UNSAID_WAIT_S if error.retry_after_s is None else error.retry_after_s)
             if self.limit is not None:
                 self.limit.on_rate_limited()
-        if self.listen is not None:
+        if self.listen is not None and not isinstance(error, CancelledError):  # nobody was asked then
             is_billed = isinstance(error, DspexError) and billed(error)
             described = None if error is None else f"{type(error).__name__}: {error}"
             self.listen(Attempt(self.breaker.name, number, latency_s, described, outcome, is_billed))
@@ -221,17 +193,3 @@ class Guard:
         return self.retry.after(
             error, attempt=number, remaining_s=deadline.remaining_s(), idempotent=idempotent
         )
-
-
-async def _awaited(ask: Callable[[float], Awaitable[Value]], timeout_s: float, name: str) -> Value:
-    try:
-        async with asyncio.timeout(timeout_s) as timeout:
-            return await ask(timeout_s)
-    except TimeoutError as error:
-        if not timeout.expired():
-            raise
-        raise TimedOutError(
-            f"{name} did not answer within the {timeout_s:.1f} s that the attempt had",
-            provider=name,
-            hint="give it more time, or let another model answer",
-        ) from error

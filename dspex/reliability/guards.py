@@ -10,6 +10,7 @@ from dspex.errors import DefinitionError
 from dspex.reliability.breaker import BreakerSettings
 from dspex.reliability.degrade import DEGRADED_AT, STRAINED_AT, Load, own_load
 from dspex.reliability.guard import Guard
+from dspex.reliability.hedging import HedgeAfter, checked
 from dspex.reliability.limits import BackoffWindow
 from dspex.reliability.retry import RetryPolicy
 
@@ -48,6 +49,12 @@ class Reliability:
     slots: int = 32
     """How many calls a model is given at once; a 429 halves that for a while."""
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    hedge_after_s: HedgeAfter | None = None
+    """When a call has not been answered after so many seconds, another model is asked beside the first one, and the
+    first good answer counts; ``p95``: when it takes longer than 95 % of such calls are predicted to. None: never.
+    At most one call in ten is hedged, and the attempt that is not waited for is paid for all the same. It takes a
+    second model that is well and has room, and a signature run by modules that call no tools; streams, pinned
+    strategies and models that run in this process are not hedged."""
     load: Callable[[int], Load] = own_load
     """Measures the machine, given how many calls wait. The default leaves the processors out, since models are
     waited for and a search may well use them; `machine_load` counts them too."""
@@ -67,6 +74,7 @@ class Reliability:
             )
         if not self.shortest_attempt_s > 0:
             raise DefinitionError(f"shortest_attempt_s must be above 0, got {self.shortest_attempt_s}")
+        checked(self.hedge_after_s)
 
 
 class Guards:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dspex.errors import DefinitionError, OverloadedError, RateLimitedError, TimedOutError
 from dspex.reliability import deadline
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
 _MEMORY = 0.1
 """The weight of the newest call in the mean service time."""
@@ -143,8 +142,7 @@ class BackoffWindow:
 class Bulkhead:
     """Lets so many calls run at once, and a bounded number wait, first come, first served.
 
-    One for each provider and pool keeps a sick one from taking the others' places. Threads and tasks
-    share it. A caller waits at most until its deadline; one that would wait longer than half of it is
+    One for each provider and pool keeps a sick one from taking the others' places. A caller waits at most until its deadline; one that would wait longer than half of it is
     turned away at once, and told how long the wait is.
 
     Parameters
@@ -199,9 +197,14 @@ class Bulkhead:
         """How many wait now."""
         return len(self._queue)
 
+    @property
+    def is_free(self) -> bool:
+        """Whether a call that came now would not wait."""
+        return self._taken < self.slots and not self._queue
+
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Hold a slot for a thread's work.
+        """Hold a slot for a piece of work.
 
         Raises
         ------
@@ -227,31 +230,10 @@ class Bulkhead:
         finally:
             self._free(self._clock() - began)
 
-    @asynccontextmanager
-    async def aslot(self) -> AsyncIterator[None]:
-        """Hold a slot for a task's work; raises as `slot` does."""
-        place = self._enter()
-        if place is not None:
-            remaining = deadline.remaining_s()
-            try:
-                async with asyncio.timeout(None if math.isinf(remaining) else remaining):
-                    await asyncio.wrap_future(place)
-            except TimeoutError as error:
-                self._give_up(place)
-                raise self._queue_timeout() from error
-            except BaseException:
-                self._give_up(place)
-                raise
-        began = self._clock()
-        try:
-            yield
-        finally:
-            self._free(self._clock() - began)
-
     def _enter(self) -> Future[None] | None:
         """Take a slot and return None, or a place in the queue."""
         with self._lock:
-            if self._taken < self.slots and not self._queue:
+            if self.is_free:
                 self._taken += 1
                 return None
             n = len(self._queue)

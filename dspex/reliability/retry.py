@@ -139,7 +139,6 @@ class RetryPolicy:
         attempt: int,
         remaining_s: float,
         idempotent: bool = True,
-        seen: bool = False,
     ) -> Retry | GiveUp:
         """Say what to do about a failed attempt.
 
@@ -151,12 +150,9 @@ class RetryPolicy:
             How long anybody still waits for an answer.
         idempotent
             Whether doing it twice is the same as doing it once.
-        seen
-            Whether a part of the answer was shown already: nothing is replayed after that.
         """
         objections = {
             "asking again would not help": not isinstance(error, DspexError) or not error.retryable,
-            "a part of the answer was shown already": seen,
             "another way is better than waiting for this one": isinstance(
                 error, CircuitOpenError | OverloadedError
             ),

@@ -307,7 +307,8 @@ class Store:
             .order_by(execution.c.seq.desc())
         )
         frame = self._frame(query if limit is None else query.limit(limit))
-        return frame.drop(columns=["seq"])
+        overtaken = [bool(each) for each in frame["overtaken"]]  # rows older than the column have none
+        return frame.drop(columns=["seq"]).assign(overtaken=overtaken)
 
     def _rows(self, query: Any) -> list[dict[str, Any]]:
         self.flush()

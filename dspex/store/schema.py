@@ -62,6 +62,7 @@ execution = Table(
     Column("session", String),
     Column("adapter", String),
     Column("suits", String),
+    Column("overtaken", Boolean),
 )
 
 label = Table(
@@ -214,6 +215,7 @@ def execution_row(record: Execution) -> dict[str, Any]:
         "session": record.session,
         "adapter": record.strategy.adapter,
         "suits": asked.adapter,
+        "overtaken": record.overtaken,
         **usage_row(record.usage),
     }
 
@@ -318,6 +320,7 @@ def to_execution(row: Mapping[str, Any]) -> Execution:
         parent_id=row["parent_id"],
         configuration=row["configuration"] or {},  # rows older than the column have none
         session=row["session"],
+        overtaken=bool(row["overtaken"]),
     )
 
 

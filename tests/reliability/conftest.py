@@ -15,9 +15,6 @@ class Clock:
         self.slept.append(seconds)
         self.now += seconds
 
-    async def asleep(self, seconds):
-        self.sleep(seconds)
-
 
 @pytest.fixture
 def clock():

@@ -1,5 +1,5 @@
-import asyncio
 import random
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -27,31 +27,21 @@ class Upstream:
             raise does
         return does
 
-    async def ask(self, timeout_s):
-        return self(timeout_s)
-
 
 @pytest.fixture
 def guard(clock):
     policy = RetryPolicy(backoff=Backoff(jitter=False), rng=random.Random(0))
     made = Guard.of("p/m", slots=8, retry=policy, clock=clock)
-    made.sleep, made.asleep = clock.sleep, clock.asleep
+    made.sleep = clock.sleep
     return made
 
 
-def asked(guard, upstream, *, awaited, **options):
-    if awaited:
-        return asyncio.run(guard.acall(upstream.ask, **options))
-    return guard.call(upstream, **options)
-
-
-@pytest.mark.parametrize("awaited", [False, True])
-def test_a_passing_trouble_is_asked_through(guard, clock, awaited):
+def test_a_passing_trouble_is_asked_through(guard, clock):
     """Two failures are waited out, each attempt is told, and one that may have been billed is marked."""
     attempts = []
     guard.listen = attempts.append
     upstream = Upstream(UnavailableError("down"), TimedOutError("late"))
-    assert asked(guard, upstream, awaited=awaited) == "answer"
+    assert guard.call(upstream) == "answer"
     assert clock.slept == [0.2, 0.4]
     assert [(each.number, each.outcome, each.possibly_billed) for each in attempts] == [
         (0, "failure", False),
@@ -60,23 +50,18 @@ def test_a_passing_trouble_is_asked_through(guard, clock, awaited):
     ]
 
 
-@pytest.mark.parametrize("awaited", [False, True])
-def test_a_rate_limit_delays_everybody_and_trips_nothing(guard, clock, awaited):
+def test_a_rate_limit_delays_everybody_and_trips_nothing(guard, clock):
     """A 429 with Retry-After 2 keeps all callers away for 2 s; however many there are, the breaker stays closed."""
     for _ in range(10):
         began = clock.now
-        assert (
-            asked(guard, Upstream(RateLimitedError("later", retry_after_s=2.0)), awaited=awaited) == "answer"
-        )
+        assert guard.call(Upstream(RateLimitedError("later", retry_after_s=2.0))) == "answer"
         assert clock.now - began == 2.0
     assert guard.breaker.state == "closed"
     with pytest.raises(RateLimitedError):
-        asked(
-            guard, Upstream(RateLimitedError("later", retry_after_s=2.0)), awaited=awaited, idempotent=False
-        )
+        guard.call(Upstream(RateLimitedError("later", retry_after_s=2.0)), idempotent=False)
     untouched = Upstream()
     with pytest.raises(RateLimitedError, match=r"asked not to be called for another 2.0 s"):
-        asked(guard, untouched, awaited=awaited, idempotent=False)
+        guard.call(untouched, idempotent=False)
     assert untouched.timeouts == []
     assert guard.limit.slots < 8
 
@@ -127,40 +112,14 @@ def test_an_attempt_leaves_time_for_the_others(guard, clock):
     assert upstream.timeouts == [3.0, 10.0, 20.0]
 
 
-def test_an_awaited_attempt_is_cut_off(guard):
-    """An upstream that never answers is left after the attempt's time, and counts as a failure."""
-
-    async def never(timeout_s):
-        await asyncio.Event().wait()
-
-    guard.retry = RetryPolicy(attempts=1)
-
-    async def run():
-        with within(0.02):
-            await guard.acall(never)
-
-    with pytest.raises(TimedOutError, match=r"p/m did not answer within the 0.0 s") as caught:
-        asyncio.run(run())
-    assert caught.value.possibly_billed
-    assert "1 of the last 1 calls failed" in repr(guard.breaker)
-
-
-def test_a_cancelled_call_frees_everything(guard):
-    """Cancelling a call gives its slot back and counts neither way."""
-
-    async def run():
-        begun = asyncio.Event()
-
-        async def never(timeout_s):
-            begun.set()
-            await asyncio.Event().wait()
-
-        task = asyncio.create_task(guard.acall(never))
-        await begun.wait()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    asyncio.run(run())
+def test_an_interrupted_call_frees_everything(guard):
+    """Stopping a call gives its slot back and counts neither way; a cancelled one is not even told of."""
+    told = []
+    guard.listen = told.append
+    for error, heard in ((KeyboardInterrupt(), 1), (CancelledError(), 1)):
+        with pytest.raises(type(error)):
+            guard.call(Upstream(error))
+        assert len(told) == heard
     assert repr(guard.slots) == "<Bulkhead p/m: 0 of 8 slots taken, 0 waiting>"
     assert "0 of the last 0 calls failed" in repr(guard.breaker)
 

@@ -1,10 +1,10 @@
-import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from dspex.errors import DefinitionError, OverloadedError, RateLimitedError, TimedOutError
+from dspex.reliability import limits
 from dspex.reliability.deadline import within
 from dspex.reliability.limits import AdaptiveLimit, BackoffWindow, Bulkhead, queue_size
 
@@ -16,6 +16,44 @@ def until(holds):
             return
         tick.wait(0.005)
     raise AssertionError("it never came to hold")
+
+
+class Crowd:
+    """Threads that take a slot each and keep it until they are let go; they come one after another."""
+
+    def __init__(self):
+        self.threads, self.go = ThreadPoolExecutor(32), threading.Event()
+        self.came, self.served, self.running, self.worst = 0, [], 0, 0
+        self._lock = threading.Lock()
+
+    def come(self, bulkhead, n, *, deadline=None):
+        """Send so many, and return when the last one has its slot or waits."""
+        calls = []
+        for _ in range(n):
+            there = bulkhead._taken + bulkhead.waiting
+            calls.append(self.threads.submit(self._call, bulkhead, self.came, deadline))
+            self.came += 1
+            until(lambda there=there: bulkhead._taken + bulkhead.waiting == there + 1)
+        return calls
+
+    def _call(self, bulkhead, number, deadline):
+        with within(deadline), bulkhead.slot():
+            with self._lock:
+                self.served.append(number)
+                self.running += 1
+                self.worst = max(self.worst, self.running)
+            assert self.go.wait(10)
+            with self._lock:
+                self.running -= 1
+        return number
+
+
+@pytest.fixture
+def crowd():
+    made = Crowd()
+    yield made
+    made.go.set()
+    made.threads.shutdown()
 
 
 def test_a_flood_is_served_in_turn():
@@ -42,66 +80,23 @@ def test_a_flood_is_served_in_turn():
     assert repr(bulkhead) == "<Bulkhead p: 0 of 10 slots taken, 0 waiting>"
 
 
-def test_threads_and_tasks_share_the_slots():
-    """A task waits for a slot that a thread holds."""
-    bulkhead, held, go = Bulkhead("p", slots=1), threading.Event(), threading.Event()
-
-    def hold():
-        with bulkhead.slot():
-            held.set()
-            assert go.wait(10)
-
-    async def call():
-        async with bulkhead.aslot():
-            return bulkhead.waiting
-
-    with ThreadPoolExecutor(2) as threads:
-        threads.submit(hold)
-        assert held.wait(10)
-        task = threads.submit(asyncio.run, call())
-        until(lambda: bulkhead.waiting == 1)
-        go.set()
-        assert task.result(10) == 0
-
-
-def test_first_come_first_served():
+def test_first_come_first_served(crowd):
     """Slots go to who has waited longest."""
-
-    async def run():
-        bulkhead, order = Bulkhead("p", slots=1), []
-
-        async def call(n):
-            async with bulkhead.aslot():
-                order.append(n)
-                await asyncio.sleep(0)
-
-        await asyncio.gather(*(call(n) for n in range(20)))
-        return order
-
-    assert asyncio.run(run()) == list(range(20))
+    crowd.come(Bulkhead("p", slots=1), 20)
+    crowd.go.set()
+    crowd.threads.shutdown()
+    assert crowd.served == list(range(20))
 
 
-def test_a_full_queue_refuses_with_the_wait(clock):
+def test_a_full_queue_refuses_with_the_wait(clock, crowd):
     """Who would not be served in time is told at once, and when to come back."""
-
-    async def run():
-        bulkhead, release = Bulkhead("openai", slots=2, waiting=3, clock=clock), asyncio.Event()
-        async with bulkhead.aslot():
-            clock.now += 4.0
-
-        async def call():
-            async with bulkhead.aslot():
-                await release.wait()
-
-        calls = [asyncio.create_task(call()) for _ in range(5)]
-        await asyncio.sleep(0)
-        with pytest.raises(OverloadedError) as caught:
-            await call()
-        release.set()
-        await asyncio.gather(*calls)
-        return caught.value
-
-    error = asyncio.run(run())
+    bulkhead = Bulkhead("openai", slots=2, waiting=3, clock=clock)
+    with bulkhead.slot():
+        clock.now += 4.0
+    crowd.come(bulkhead, 5)
+    with pytest.raises(OverloadedError) as caught, bulkhead.slot():
+        pass
+    error = caught.value
     assert error.message == "openai is overloaded: 3 are waiting for 2 slots, about 8.0 s"
     assert error.retry_after_s == 8.0
     assert "ask again in 8.0 s" in error.hint
@@ -116,71 +111,59 @@ def test_the_queue_is_sized_by_what_is_served_in_time(deadline_s, slots, service
     assert queue_size(deadline_s=deadline_s, slots=slots, service_s=service_s) == size
 
 
-def test_the_callers_deadline_bounds_its_queue(clock):
-    """With two seconds left and a second a call, one may wait for the only slot, and no second."""
-
-    async def run():
-        bulkhead, release = Bulkhead("p", slots=1, clock=clock), asyncio.Event()
-        async with bulkhead.aslot():
-            clock.now += 1.0
-
-        async def call():
-            with within(2, clock=clock):
-                async with bulkhead.aslot():
-                    await release.wait()
-
-        calls = [asyncio.create_task(call()) for _ in range(2)]
-        await asyncio.sleep(0)
-        with pytest.raises(OverloadedError):
-            await call()
-        release.set()
-        await asyncio.gather(*calls)
-
-    asyncio.run(run())
+def test_the_callers_deadline_bounds_its_queue(clock, crowd):
+    """With twenty seconds left and ten a call, one may wait for the only slot, and no second."""
+    bulkhead = Bulkhead("p", slots=1, clock=clock)
+    with bulkhead.slot():
+        clock.now += 10.0
+    crowd.come(bulkhead, 2, deadline=20)
+    with pytest.raises(OverloadedError), within(20), bulkhead.slot():
+        pass
 
 
 def test_waiting_ends_with_the_deadline():
-    """Who waits past its deadline leaves the queue, in a thread and in a task; nothing was billed."""
-
-    async def wait(bulkhead):
-        with within(0.01):
-            async with bulkhead.aslot():
-                raise AssertionError("there is no slot")
-
+    """Who waits past its deadline leaves the queue; nothing was billed."""
     bulkhead = Bulkhead("p", slots=1)
     with bulkhead.slot():
         with pytest.raises(TimedOutError, match="no slot of p") as caught, within(0.01), bulkhead.slot():
             pass
         assert not caught.value.possibly_billed
-        with pytest.raises(TimedOutError):
-            asyncio.run(wait(bulkhead))
         assert bulkhead.waiting == 0
     assert repr(bulkhead) == "<Bulkhead p: 0 of 1 slots taken, 0 waiting>"
 
 
-def test_a_cancelled_waiter_loses_no_slot():
-    """A task that is cancelled while it waits, or just when its slot came, hands the slot on."""
+class Interrupted(Future):
+    """A place in the queue whose owner is interrupted while it waits, or just when its slot has come."""
 
-    async def run(*, after_grant):
-        bulkhead, release = Bulkhead("p", slots=1), asyncio.Event()
+    def __init__(self, before):
+        super().__init__()
+        self._before = before
 
-        async def call():
-            async with bulkhead.aslot():
-                await release.wait()
+    def result(self, timeout=None):
+        del timeout
+        self._before()
+        raise KeyboardInterrupt
 
-        first, second, third = (asyncio.create_task(call()) for _ in range(3))
-        await asyncio.sleep(0)
-        release.set()
+
+@pytest.mark.parametrize("after_grant", [False, True])
+def test_an_interrupted_waiter_loses_no_slot(monkeypatch, after_grant):
+    """It leaves the queue, or hands on the slot that was granted just then."""
+    bulkhead = Bulkhead("p", slots=1)
+    holder = bulkhead.slot()
+    holder.__enter__()
+
+    def before():
         if after_grant:
-            await asyncio.sleep(0)
-        second.cancel()
-        results = await asyncio.gather(first, second, third, return_exceptions=True)
-        return [type(each) for each in results], repr(bulkhead)
+            holder.__exit__(None, None, None)
+            assert bulkhead._taken == 1
 
-    for after_grant in (False, True):
-        results, shown = asyncio.run(run(after_grant=after_grant))
-        assert results == [type(None), asyncio.CancelledError, type(None)]
-        assert shown == "<Bulkhead p: 0 of 1 slots taken, 0 waiting>"
+    monkeypatch.setattr(limits, "Future", lambda: Interrupted(before))
+    with pytest.raises(KeyboardInterrupt), bulkhead.slot():
+        pass
+    if not after_grant:
+        assert repr(bulkhead) == "<Bulkhead p: 1 of 1 slots taken, 0 waiting>"
+        holder.__exit__(None, None, None)
+    assert repr(bulkhead) == "<Bulkhead p: 0 of 1 slots taken, 0 waiting>"
 
 
 def test_a_sick_one_does_not_stall_the_others():
@@ -224,33 +207,22 @@ def test_an_adaptive_limit_halves_and_creeps_back(clock):
     assert limit.slots == 1
 
 
-def test_a_bulkhead_follows_its_limit(clock):
+def test_a_bulkhead_follows_its_limit(clock, crowd):
     """With half of the slots gone, freed ones are not given out again until there is room."""
-
-    async def run():
-        limit = AdaptiveLimit(4, clock=clock)
-        bulkhead, release, running, worst = Bulkhead("p", slots=limit), asyncio.Event(), [0], [0]
-
-        async def call():
-            async with bulkhead.aslot():
-                running[0] += 1
-                worst[0] = max(worst[0], running[0])
-                await release.wait()
-                await asyncio.sleep(0)
-                running[0] -= 1
-
-        first = [asyncio.create_task(call()) for _ in range(4)]
-        await asyncio.sleep(0)
-        limit.on_rate_limited()
-        rest = [asyncio.create_task(call()) for _ in range(6)]
-        await asyncio.sleep(0)
-        release.set()
-        await asyncio.gather(*first)
-        worst[0] = 0
-        await asyncio.gather(*rest)
-        return worst[0], bulkhead.slots
-
-    assert asyncio.run(run()) == (2, 2)
+    limit = AdaptiveLimit(4, clock=clock)
+    bulkhead = Bulkhead("p", slots=limit)
+    first = crowd.come(bulkhead, 4)
+    limit.on_rate_limited()
+    rest = Crowd()
+    more = rest.come(bulkhead, 6)
+    crowd.go.set()
+    assert [call.result(10) for call in first] == [0, 1, 2, 3]
+    until(lambda: rest.running == 2)
+    assert repr(bulkhead) == "<Bulkhead p: 2 of 2 slots taken, 4 waiting>"
+    rest.go.set()
+    assert [call.result(10) for call in more] == list(range(6))
+    assert (rest.worst, bulkhead.slots) == (2, 2)
+    rest.threads.shutdown()
 
 
 def test_a_backoff_window_is_shared_and_never_shortened(clock):

@@ -3,11 +3,12 @@ import pytest
 from dspex.errors import (
     AuthenticationError,
     CircuitOpenError,
+    ExhaustedError,
     OverloadedError,
     RateLimitedError,
     RequestRefusedError,
 )
-from dspex.reliability.overflow import Overflow, instead, is_overflow
+from dspex.reliability.overflow import is_overflow
 
 
 @pytest.mark.parametrize(
@@ -26,18 +27,11 @@ def test_what_is_an_overflow(error, expected):
     assert is_overflow(error) is expected
 
 
-def test_an_empty_answer_is_an_answer():
-    """Only None means that nothing is cached."""
-    assert instead(OverloadedError("full"), cached="", cheaper=["small"]) == Overflow(
-        "cached", "", stale=True
-    )
-
-
-def test_the_first_cheaper_way_is_taken():
-    """The order is the caller's."""
-    assert instead(OverloadedError("full"), cheaper=["small", "medium"]) == Overflow("cheaper", "small")
-
-
-def test_a_rejection_keeps_the_wait():
-    """Who is turned away learns when to come back."""
-    assert instead(RateLimitedError("later", retry_after_s=3)).retry_after_s == 3
+def test_a_call_is_one_if_every_attempt_was():
+    """One attempt that failed for another reason is a mistake to be shown, and so is a call without any."""
+    error = ExhaustedError("all failed")
+    assert not is_overflow(error)
+    error.failures = (OverloadedError("full"), RateLimitedError("later"))
+    assert is_overflow(error)
+    error.failures = (OverloadedError("full"), AuthenticationError("no"))
+    assert not is_overflow(error)

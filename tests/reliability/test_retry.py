@@ -48,7 +48,6 @@ def test_retry_after_is_waited_for_and_spread():
     [
         (AuthenticationError("no"), {}, "asking again would not help"),
         (ValueError("a mistake of ours"), {}, "asking again would not help"),
-        (DOWN, {"seen": True}, "a part of the answer was shown already"),
         (CircuitOpenError("open"), {}, "another way is better than waiting for this one"),
         (OverloadedError("full"), {}, "another way is better than waiting for this one"),
         (DOWN, {"idempotent": False}, "doing it twice is not the same as doing it once"),

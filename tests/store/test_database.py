@@ -105,6 +105,23 @@ def test_sqlites_own_word_for_memory(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_rows_from_before_hedging_were_not_overtaken(tmp_path):
+    """The table that is shown has a truth value for them, which can be filtered by."""
+    path = str(tmp_path / "runs.db")
+    asked = Requirements("QA", "k", 3, 1, reasoning=False, complexity="low")
+    old = Execution("old", 1.0, asked, Strategy("m", "P"), "pinned", {}, ok=True, usage=Usage())
+    with closing(Store(path)) as store:
+        store.append(old)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("alter table execution drop column overtaken")
+        connection.commit()
+    with closing(Store(path)) as store:
+        store.append(replace(old, id="new", role="hedge", parent_id="old", overtaken=True))
+        history = store.history()
+        assert list(history[history["overtaken"]]["id"]) == ["new"]
+        assert [each.overtaken for each in store.since(Cursor())[0]] == [False, True]
+
+
 def test_an_older_database_gets_the_columns_that_came_later(tmp_path):
     """A store from before executions kept their configuration opens, is read, and takes new rows."""
     path = str(tmp_path / "runs.db")

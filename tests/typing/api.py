@@ -163,7 +163,11 @@ dx.execute(triage, message="hello", adapter=dx.adapters.scripted({"hello": "bill
 for piece in dx.stream(triage, message="hello", adapter="structured"):
     assert_type(piece, str)
 
-dx.configure(reliability=dx.Reliability(timeout_s=20), cache=dx.Cache(ttl_s=60), budget=dx.Budget(usd=1.0))
+dx.configure(
+    reliability=dx.Reliability(timeout_s=20, hedge_after_s="p95"),
+    cache=dx.Cache(ttl_s=60),
+    budget=dx.Budget(usd=1.0),
+)
 limited = dx.execute("question -> answer", question="?", timeout_s=5, budget=0.01, cache=False, rollout_id=2)
 assert_type(limited.is_cached, bool)
 assert_type(limited.fallback_reason, str | None)
