@@ -24,9 +24,9 @@ from dspex.pools.counters import PoolStats, WorkerStats
 from dspex.pools.crashes import Quarantine
 from dspex.pools.dask_seats import Room, arranged, portable
 from dspex.pools.desk import Desk
+from dspex.pools.parcels import Parcel
 from dspex.pools.refusals import failure, out_of_memory, poisonous, stopped, unreadable
-from dspex.pools.shipping import unpack
-from dspex.pools.task import packed_call
+from dspex.pools.shipping import pack_call, pack_function, unpack
 from dspex.pools.worker import Reply
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class DaskEngine(Desk):
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Any]:
         """Write a call down for another process."""
-        return packed_call(function, args, kwargs)
+        return pack_function(function), Parcel(pack_call(args, kwargs))
 
     def read(self, chunk: Any) -> Any:
         """Read a chunk of a stream."""
@@ -190,7 +190,7 @@ class DaskEngine(Desk):
         options = {"workers": [room.home.address]}
         try:
             await self._greet(room)
-            data: Any = task.arguments
+            data: Any = task.arguments.data
             if len(data) > _LARGE:
                 (data,) = await client.scatter([data], hash=False, asynchronous=True, **options)
             if task.stop_reason is not None or seat.task is not task:

@@ -82,8 +82,7 @@ class LocalEngine:
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Any]:
         """Write a call down for another process."""
-        packed = pack_function(function)
-        return packed, parcels.wrap("an argument", (args, kwargs), self.board.path)
+        return pack_function(function), parcels.wrap(args, kwargs, self.board.path)
 
     def read(self, chunk: Any) -> Any:
         """Read a chunk of a stream."""

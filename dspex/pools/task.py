@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import PoolError
-from dspex.pools.shipping import pack, pack_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,16 +136,3 @@ class Task:
         if self.timeout_s is not None and self.started_at is not None:
             limits.append(self.started_at + self.timeout_s)
         return min(limits, default=None)
-
-
-def packed_call(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Packed, bytes]:
-    """Write a call down.
-
-    Raises
-    ------
-    ShippingError
-        If a part of it cannot travel.
-    """
-    return pack_function(function), pack("an argument", (args, kwargs))

@@ -68,13 +68,15 @@ class WorkerConformance(EngineConformance):
     # ── travelling ──────────────────────────────────────────────────────────────────────────────
 
     def test_an_argument_that_cannot_travel(self, pool):
-        """The error says which part of the call it is, and where."""
+        """The error says which argument of the call it is, by place or by name, and where in it."""
         with pytest.raises(ShippingError) as caught:
-            pool.submit(square, {"nested": [1, threading.Lock()]})
+            pool.submit(square, 1, {"nested": [1, threading.Lock()]})
         assert str(caught.value).splitlines()[0] == (
-            "an argument cannot travel to another process: [0][0]['nested'][1] is a lock: "
+            "an argument cannot travel to another process: args[1]['nested'][1] is a lock: "
             "cannot pickle '_thread.lock' object"
         )
+        with pytest.raises(ShippingError, match=r"process: x\['nested'\]\[1\] is a lock: cannot pickle"):
+            pool.submit(square, x={"nested": [1, threading.Lock()]})
         assert pool.submit(square, 2).result(TIMEOUT_S) == 4
 
     def test_a_function_that_cannot_travel(self, pool):
