@@ -21,11 +21,10 @@ from dspex.errors import CancelledError, ClusterError
 from dspex.events import PoolDegraded, SessionEnded, TaskStopped, WorkerDied, WorkerStarted
 from dspex.pools import burial, dask_worker, output, secrets
 from dspex.pools.counters import PoolStats, WorkerStats
-from dspex.pools.crashes import Quarantine
 from dspex.pools.dask_seats import Room, arranged, portable
 from dspex.pools.desk import Desk
 from dspex.pools.parcels import Parcel
-from dspex.pools.refusals import failure, out_of_memory, poisonous, stopped, unreadable
+from dspex.pools.refusals import out_of_memory, stopped
 from dspex.pools.shipping import pack_call, pack_function, unpack
 from dspex.pools.worker import Reply
 
@@ -56,7 +55,6 @@ class DaskEngine(Desk):
     def __init__(self, name: str, spec: PoolSpec, publish: Callable[[Event], None], cluster: Cluster) -> None:
         super().__init__(name, spec, publish)
         self.cluster = cluster
-        self.quarantine = Quarantine(spec.poison_after)
         self.rooms: dict[str, Room] = {}
         self._topic = f"dspex-{name}-{uuid.uuid4().hex}"
         self._tasks: dict[int, DaskSeat] = {}
@@ -151,8 +149,7 @@ class DaskEngine(Desk):
         """Refuse a call that has cost too many workers, and any if there is no cluster."""
         if not self.cluster.is_up:
             raise self._gone()
-        if self.quarantine and (condemned := self.quarantine.why(task)) is not None:
-            raise poisonous(*condemned)
+        super().refuse(task)
 
     def seated(self) -> list[Task]:
         """Return the tasks that run. Called under the lock."""
@@ -323,23 +320,7 @@ class DaskEngine(Desk):
                 seat.room.sessions.add(task.session.key)
             self.counters.runs_s.append(reply.seconds)
             self.seat()
-        self._finish(task, reply)
-
-    def _finish(self, task: Task, reply: Reply) -> None:
-        """Turn an answer into the future's result."""
-        if reply.status != "done":
-            self.fail(task, failure(task, reply, self.name, self.spec), reply.seconds)
-            return
-        try:
-            result = unpack(reply.content)
-        except Exception as error:  # noqa: BLE001  # whatever the value's own code raises
-            self.fail(task, unreadable(error), reply.seconds)
-            return
-        if task.crashes:
-            with self.lock:
-                self.quarantine.clear(task)
-        if self.settle(task, "done", reply.seconds):
-            task.future.set_result(result)
+        self.finish(task, reply)
 
     def _on_end(self, seat: DaskSeat, task: Task, future: Any) -> None:
         """Hear that dask is done with a task; only if it failed there is anything to do."""
