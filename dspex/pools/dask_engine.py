@@ -295,20 +295,7 @@ class DaskEngine(Desk):
         elif kind == "reply":
             self._answered(seat, task, Reply(*content[0]), content[1])
         else:
-            self._deliver(task, kind, *content)
-
-    def _deliver(self, task: Task, kind: str, *content: Any) -> None:
-        try:
-            if kind == "output":
-                task.context.run(output.show, *content)
-            elif kind == "log":
-                said = {**content[0], "task": task.number, "correlation_id": task.correlation}
-                task.context.run(output.log, logging.makeLogRecord(said))
-            elif kind == "chunk" and task.stream is not None and not task.settled:
-                task.chunks += 1
-                task.stream(content[0])
-        except Exception:  # noqa: BLE001  # where it is shown is the user's
-            _log.exception("what task %d said could not be shown", task.number)
+            output.deliver(task, kind, *content)
 
     def _answered(self, seat: DaskSeat, task: Task, reply: Reply, held_mib: float) -> None:
         with self.lock:
