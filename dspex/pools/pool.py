@@ -47,9 +47,10 @@ class Pool(Executor):
 
     def __repr__(self) -> str:
         stats = self.stats()
+        state = "" if stats.breaker == "closed" else f"; breaker {stats.breaker}"
         return (
             f"<Pool {self.name!r}: {len(stats.workers)} of {self.spec.workers} workers, "
-            f"{stats.running} tasks run, {stats.queued} wait>"
+            f"{stats.running} tasks run, {stats.queued} wait{state}>"
         )
 
     @property

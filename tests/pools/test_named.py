@@ -94,6 +94,7 @@ def test_a_breaker_as_one_likes_it(clock):
     with pytest.raises(WorkerCrashedError):
         pool.submit(os._exit, 3, idempotent=False).result(TIMEOUT_S)
     assert dx.pools.stats()["mine"].breaker.startswith("open for 2.0 s: 1 failures in a row; the last: ")
+    assert "wait; breaker open for 2.0 s: 1 failures in a row; the last: the worker died with" in repr(pool)
     with pytest.raises(CircuitOpenError):
         pool.submit(pow, 2, 3)
     assert any("pool 'mine': its breaker is open for 2.0 s" in each for each in doctor().notices)
