@@ -15,7 +15,7 @@
     │   │   ├── RateLimitedError   … asks us to come back later
     │   │   ├── UnavailableError   … is down
     │   │   │   ├── TimedOutError      … took longer than it was given
-    │   │   │   └── CircuitOpenError   … failed so often that it was not asked
+    │   │   │   └── CircuitOpenError   … failed so often that it was not asked; a pool, too
     │   │   ├── BadResponseError   … sent what cannot be read
     │   │   │   └── UnreadableAnswerError   … or not in the form that was asked for
     │   │   ├── AuthenticationError   … does not take the key
@@ -29,6 +29,7 @@
     │   ├── ExhaustedError         every allowed strategy was tried and failed
     │   ├── CancelledError         somebody asked for it to stop
     │   ├── PoolError              a pool of workers could not do it
+    │   │   ├── WorkerStartError       no worker can be started
     │   │   ├── WorkerCrashedError     the worker died with the task (kind, exit_code)
     │   │   │   └── PoisonTaskError    … and so did the next one: it is not tried again
     │   │   ├── WorkerMemoryError      the task wanted more than its worker may hold
@@ -261,7 +262,7 @@ class TimedOutError(UnavailableError):
 
 
 class CircuitOpenError(UnavailableError):
-    """A provider failed so often that it was not asked; `retry_after_s` says when it will be."""
+    """A provider, or a pool, failed so often that it was not asked; `retry_after_s` says when it will be."""
 
 
 class BadResponseError(ProviderError):
@@ -344,6 +345,10 @@ class PoolError(ExecutionError):
     """A pool of workers could not do what it was asked to."""
 
     category: ClassVar[Category] = "pool"
+
+
+class WorkerStartError(PoolError):
+    """No worker can be started."""
 
 
 class WorkerCrashedError(PoolError):

@@ -229,6 +229,18 @@ class PoolDegraded:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolBreakerTurned:
+    """A pool's circuit breaker opened, lets one task find out whether the pool is well again, or closed."""
+
+    pool: str
+    before: str
+    after: str
+    reason: str
+    open_s: float
+    """How long the pool takes no tasks; 0 unless it opened."""
+
+
+@dataclass(frozen=True, slots=True)
 class SessionEnded:
     """A session's state is gone: `reason` is ``lost``, ``expired`` or ``closed``."""
 
@@ -268,6 +280,7 @@ Event = (
     | TaskStopped
     | PoolOverloaded
     | PoolDegraded
+    | PoolBreakerTurned
     | SessionEnded
     | TurnTaken
 )

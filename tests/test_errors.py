@@ -47,6 +47,7 @@ from dspex.errors import (
     WorkerBusyError,
     WorkerCrashedError,
     WorkerMemoryError,
+    WorkerStartError,
     did_you_mean,
 )
 
@@ -78,6 +79,7 @@ PARENTS = {
     ExhaustedError: ExecutionError,
     CancelledError: ExecutionError,
     PoolError: ExecutionError,
+    WorkerStartError: PoolError,
     WorkerCrashedError: PoolError,
     PoisonTaskError: WorkerCrashedError,
     WorkerMemoryError: PoolError,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dspex.bridge import examples as examples_bridge
@@ -9,7 +10,7 @@ from dspex.bridge import observe
 from dspex.bridge import prices as prices_bridge
 from dspex.bridge import program as program_bridge
 from dspex.bridge.observe import Stopped
-from dspex.errors import PoolError, ShippingError
+from dspex.errors import CircuitOpenError, ClusterError, PoolError, ShippingError, WorkerStartError
 from dspex.pools.shipping import pack
 from dspex.records import Usage
 
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
     import dspy
 
     from dspex.pools.pool import Pool
+    from dspex.pools.task import TaskFuture
     from dspex.records import Price
 
 _POLL_S = 0.05
 """How soon a cancellation is noticed while a worker is waited for."""
+_PROBED_S = 0.5
+"""How long a pool is given at least to find out whether it is well again."""
+_PATIENCE_S = 150.0
+"""How long an example waits for a pool that is broken; somewhat longer than its breaker stays open."""
 
 
 class Measured(NamedTuple):
@@ -66,7 +72,10 @@ def here(
 
 
 class InWorkers:
-    """Measures in the worker processes of a pool; a program that crashes its process scores 0."""
+    """Measures in the worker processes of a pool; a program that crashes its process scores 0.
+
+    A pool that is broken says nothing of a program: it is waited for, and if it stays so, the study ends.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -90,9 +99,27 @@ class InWorkers:
         example: dspy.Example,
         stop: Callable[[], bool] | None,
     ) -> Measured:
-        """Have it measured in a worker, and wait."""
+        """Have it measured in a worker, and wait.
+
+        Raises
+        ------
+        CircuitOpenError, WorkerStartError, ClusterError
+            If the pool is broken, and stays so.
+        """
         adapter, prices = program_bridge.adapter_in_force(), prices_bridge.declared()
-        future = self.pool.submit_exempt(_there, program, lm, metric, example, adapter, prices)
+        patience_ends: float | None = None
+        while True:
+            try:
+                future = self.pool.submit_exempt(_there, program, lm, metric, example, adapter, prices)
+                return self._waited(future, stop)
+            except (CircuitOpenError, WorkerStartError, ClusterError) as error:
+                now, pause_s = time.monotonic(), max(_PROBED_S, getattr(error, "retry_after_s", 0.0))
+                patience_ends = now + _PATIENCE_S if patience_ends is None else patience_ends
+                if now + pause_s > patience_ends:
+                    raise
+            _pause(pause_s, stop)
+
+    def _waited(self, future: TaskFuture, stop: Callable[[], bool] | None) -> Measured:
         while True:
             try:
                 found, spent = future.result(_POLL_S)
@@ -100,7 +127,7 @@ class InWorkers:
                 if stop is not None and stop():
                     future.stop()
                     raise Stopped from None
-            except ShippingError:
+            except (ShippingError, WorkerStartError, ClusterError):
                 raise
             except PoolError as error:
                 return Measured(0.0, f"{type(error).__name__}: {error}", None, Usage())
@@ -108,6 +135,14 @@ class InWorkers:
                 for model, usage in spent:
                     observe.tell(model, usage)
                 return found  # type: ignore[no-any-return]  # what `_there` returns
+
+
+def _pause(seconds: float, stop: Callable[[], bool] | None) -> None:
+    ends = time.monotonic() + seconds
+    while (left_s := ends - time.monotonic()) > 0:
+        if stop is not None and stop():
+            raise Stopped
+        time.sleep(min(left_s, _POLL_S))
 
 
 def _there(

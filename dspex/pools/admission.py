@@ -5,33 +5,31 @@ All of it is called under the engine's lock.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
-from dspex.pools.refusals import busy, closed, poisonous, saturated
+from dspex.pools.refusals import busy, closed, saturated
 
 if TYPE_CHECKING:
-    from dspex.pools.local import LocalEngine
+    from dspex.pools.books import Books
     from dspex.pools.task import Task
 
 
-def check(engine: LocalEngine, task: Task) -> None:
+def check(engine: Books, task: Task) -> None:
     """Refuse a task that has no business here, however much room there is.
 
     Raises
     ------
+    PoolClosedError
+        If the pool is closed.
     PoolError
-        If the pool is closed, or belongs to the process that this one was forked from.
-    PoisonTaskError
-        If its call has cost too many workers before.
+        If the engine refuses it, such as a call that has cost too many workers before.
     WorkerBusyError, SessionLostError
         If its session's worker cannot take it.
     """
-    if engine.is_closed or os.getpid() != engine.pid:
+    if engine.is_closed:
         raise closed(engine.name)
-    if engine.quarantine and (condemned := engine.quarantine.why(task)) is not None:
-        raise poisonous(*condemned)
+    engine.refuse(task)
     session = task.session
     if session is None:
         return
@@ -42,7 +40,7 @@ def check(engine: LocalEngine, task: Task) -> None:
         raise busy(session)
 
 
-def make_room(engine: LocalEngine, task: Task) -> Task | None:
+def make_room(engine: Books, task: Task) -> Task | None:
     """Make room for one more, the way the pool was asked to; returns the task that gives way.
 
     Raises
@@ -50,6 +48,8 @@ def make_room(engine: LocalEngine, task: Task) -> Task | None:
     PoolSaturatedError
         If there is none.
     """
+    if len(engine.queue) < engine.spec.queue_limit:
+        return None
     overflow = engine.spec.overflow
     if overflow == "drop_oldest" and (oldest := engine.queue.oldest()) is not None:
         engine.queue.discard(oldest)
@@ -62,7 +62,7 @@ def make_room(engine: LocalEngine, task: Task) -> Task | None:
     raise saturated(engine.name, engine.spec, queued=len(engine.queue), run_s=run_s)
 
 
-def _wait_for_room(engine: LocalEngine, task: Task) -> bool:
+def _wait_for_room(engine: Books, task: Task) -> bool:
     patience_s = engine.spec.queue_timeout_s
     if task.deadline is not None:
         patience_s = min(patience_s, task.deadline - time.monotonic())

@@ -24,6 +24,8 @@ class _Call(TaskFuture):
         super().__init__(stop)
         self.item = item
         self.is_unwanted = False
+        self.has_failed = False
+        """Whether a list failed that it was in."""
 
 
 class Batched:
@@ -36,6 +38,8 @@ class Batched:
     ----------
     send
         Gives a list of items to a worker; its future holds the list of results.
+    resend
+        Does the same with a part of a list that failed; by default `send`.
     max_batch
         How many items go together at most.
     at_once
@@ -61,6 +65,7 @@ class Batched:
         self,
         send: Callable[[list[Any]], Future[Any]],
         *,
+        resend: Callable[[list[Any]], Future[Any]] | None = None,
         max_batch: int = 32,
         at_once: int = 1,
         queue_limit: int = 4096,
@@ -69,6 +74,7 @@ class Batched:
             if value < 1:
                 raise DefinitionError(f"{name} must be > 0, got {value}")
         self._send = send
+        self._resend = send if resend is None else resend
         self._max_batch = max_batch
         self._at_once = at_once
         self._queue_limit = queue_limit
@@ -123,7 +129,8 @@ class Batched:
         """Send lists as long as there are items, and room for one more list."""
         while (calls := self._next()) is not None:
             try:
-                future = self._send([call.item for call in calls])
+                send = self._resend if calls[0].has_failed else self._send
+                future = send([call.item for call in calls])
             except Exception as error:  # noqa: BLE001  # whatever keeps it from going out is each caller's answer
                 self._fail(calls, error)
                 self._release()
@@ -187,6 +194,8 @@ class Batched:
         self._fail(unwanted, CancelledError("the call was stopped"))
         wanted = [call for call in calls if not call.is_unwanted]
         middle = -(-len(wanted) // 2)
+        for call in wanted:
+            call.has_failed = True
         with self._lock:
             self._halves.extend(half for half in (wanted[:middle], wanted[middle:]) if half)
 

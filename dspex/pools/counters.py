@@ -39,7 +39,9 @@ class PoolStats:
     queued: int = 0
     running: int = 0
     rejected: int = 0
-    """Never taken on, as too many were waiting."""
+    """Never taken on, as too many were waiting …"""
+    refused: int = 0
+    """… or as the breaker was not closed."""
     dropped: int = 0
     """Failed, as a newer task took their place in the queue."""
     retried: int = 0
@@ -55,6 +57,8 @@ class PoolStats:
     sessions: int = 0
     how: str = ""
     """How workers begin, and whether all is well."""
+    breaker: str = "closed"
+    """Whether tasks are taken on: ``closed`` if so, else how long they are not, and why."""
     wait_s: float = 0.0
     """How long the last tasks waited, at the median …"""
     run_s: float = 0.0
@@ -73,6 +77,8 @@ class PoolStats:
                 f"{self.done} done, {self.failed} failed, {self.cancelled} cancelled of {self.submitted}"
             )
         ]
+        if self.breaker != "closed":
+            lines.append(f"  breaker {self.breaker}")
         lines += [
             f"  {each.name:<16} pid {each.pid or '-':<8} {each.state:<9} {each.tasks:>6} tasks "
             f"{each.sessions:>3} sessions {each.held_mib:>6.0f} MiB {each.age_s:>7.0f} s"
@@ -120,18 +126,18 @@ class Counters:
             queued,
             self.submitted - over - queued,
             self.rejected,
-            self.dropped,
-            self.retried,
-            self.timed_out,
-            self.started,
-            self.crashed,
-            self.stopped,
-            self.recycled,
-            sessions,
-            how,
-            _median(self.waits_s),
-            _median(self.runs_s),
-            workers,
+            dropped=self.dropped,
+            retried=self.retried,
+            timed_out=self.timed_out,
+            started=self.started,
+            crashed=self.crashed,
+            stopped=self.stopped,
+            recycled=self.recycled,
+            sessions=sessions,
+            how=how,
+            wait_s=_median(self.waits_s),
+            run_s=_median(self.runs_s),
+            workers=workers,
         )
 
     @staticmethod

@@ -7,26 +7,23 @@ for a worker that came back under another address, and never stop a task that ru
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import pickle
 import threading
 import time
-import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import CancelledError, ClusterError
-from dspex.events import PoolDegraded, SessionEnded, TaskStopped, WorkerDied, WorkerStarted
-from dspex.pools import burial, dask_worker, output, secrets
+from dspex.events import PoolDegraded, SessionEnded, TaskStopped, WorkerDied
+from dspex.pools import burial, dask_worker, output
 from dspex.pools.counters import PoolStats, WorkerStats
-from dspex.pools.crashes import Quarantine
-from dspex.pools.dask_seats import Room, arranged, portable
+from dspex.pools.dask_post import Post
+from dspex.pools.dask_seats import Room, arranged
 from dspex.pools.desk import Desk
-from dspex.pools.refusals import failure, out_of_memory, poisonous, stopped, unreadable
-from dspex.pools.shipping import unpack
-from dspex.pools.task import packed_call
+from dspex.pools.parcels import Parcel
+from dspex.pools.refusals import out_of_memory, stopped
+from dspex.pools.shipping import pack_call, pack_function, unpack
 from dspex.pools.worker import Reply
 
 if TYPE_CHECKING:
@@ -41,8 +38,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("dspex.pools")
 _PATIENCE_S = 5.0
 _TICK_S = 0.01
-_LARGE = 1 << 20
-"""Bytes. More are placed at the worker beforehand, as the scheduler keeps what comes with a task."""
 
 
 class DaskEngine(Desk):
@@ -56,13 +51,12 @@ class DaskEngine(Desk):
     def __init__(self, name: str, spec: PoolSpec, publish: Callable[[Event], None], cluster: Cluster) -> None:
         super().__init__(name, spec, publish)
         self.cluster = cluster
-        self.quarantine = Quarantine(spec.poison_after)
         self.rooms: dict[str, Room] = {}
-        self._topic = f"dspex-{name}-{uuid.uuid4().hex}"
+        self._post = Post(self)
         self._tasks: dict[int, DaskSeat] = {}
         self._notice: str | None = None
         self._is_left = False
-        cluster.client.subscribe_topic(self._topic, self._on_event)
+        cluster.client.subscribe_topic(self._post.topic, self._on_event)
         self._unwatch = cluster.watch(self._on_change)
         self._arrange()
 
@@ -70,7 +64,7 @@ class DaskEngine(Desk):
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Any]:
         """Write a call down for another process."""
-        return packed_call(function, args, kwargs)
+        return pack_function(function), Parcel(pack_call(args, kwargs))
 
     def read(self, chunk: Any) -> Any:
         """Read a chunk of a stream."""
@@ -89,7 +83,7 @@ class DaskEngine(Desk):
                 n_free = min(seats, self.spec.workers - n_taken)
                 if home.address not in self.rooms and n_free > 0:
                     room = self.rooms[home.address] = Room(self.name, home, n_free)
-                    self.cluster.soon(self._greet, room)
+                    self.cluster.soon(self._post.greet, room)
             self.seat()
         if notice is not None and notice != self._notice:
             _log.warning("pool %r: %s", self.name, notice)
@@ -151,8 +145,7 @@ class DaskEngine(Desk):
         """Refuse a call that has cost too many workers, and any if there is no cluster."""
         if not self.cluster.is_up:
             raise self._gone()
-        if self.quarantine and (condemned := self.quarantine.why(task)) is not None:
-            raise poisonous(*condemned)
+        super().refuse(task)
 
     def seated(self) -> list[Task]:
         """Return the tasks that run. Called under the lock."""
@@ -182,81 +175,9 @@ class DaskEngine(Desk):
             task.session.began(seat)
         seat.task = task
         self._tasks[task.number] = seat
-        self.cluster.soon(self._post, seat, task)
+        self.cluster.soon(self._post.send, seat, task)
 
-    async def _post(self, seat: DaskSeat, task: Task) -> None:
-        """Hand a task to dask. On the client's own thread, one step after the other."""
-        room, client = seat.room, self.cluster.client
-        options = {"workers": [room.home.address]}
-        try:
-            await self._greet(room)
-            data: Any = task.arguments
-            if len(data) > _LARGE:
-                (data,) = await client.scatter([data], hash=False, asynchronous=True, **options)
-            if task.stop_reason is not None or seat.task is not task:
-                room.do(partial(self._unposted, seat, task, None))
-                return
-            with self.lock:
-                task.started_at = time.monotonic()
-                self.changed.notify_all()
-            seat.future = client.submit(
-                dask_worker.run,
-                self._order(room, task),
-                data,
-                key=f"{self._topic}-{task.number}-{uuid.uuid4().hex[:8]}",
-                allow_other_workers=False,
-                pure=False,
-                priority=task.priority,
-                resources={"GPU": 1} if self.spec.device == "gpu" and room.home.gpus else None,
-                **options,
-            )
-            seat.future.add_done_callback(partial(self._on_end, seat, task))
-        except Exception as error:  # noqa: BLE001  # the worker may have gone meanwhile
-            room.do(partial(self._unposted, seat, task, error))
-
-    async def _greet(self, room: Room) -> None:
-        """Make the worker ours, and have it see this process's environment."""
-        client, workers = self.cluster.client, [room.home.address]
-        environment = self.environment()
-        async with room.door:
-            if room.guest is None:
-                level = logging.getLogger().getEffectiveLevel()
-                joined = await client.run(
-                    dask_worker.join, self._topic, level, workers=workers, asynchronous=True
-                )
-                room.guest, room.pid = joined[room.home.address]
-                self.counters.started += 1
-                room.do(partial(self.publish, WorkerStarted(self.name, room.name, room.pid)))
-            if environment != room.environment:
-                await client.run(dask_worker.see, environment, workers=workers, asynchronous=True)
-                room.environment = environment
-
-    def _order(self, room: Room, task: Task) -> bytes:
-        session = task.session
-        given = None
-        if session is not None:
-            is_known = session.key in room.sessions
-            given = (session.key, None if is_known else session.shipped_factory(again=session.lost > 0))
-        order = dask_worker.DaskOrder(
-            self._topic,
-            room.guest or "",
-            task.number,
-            task.function.digest,
-            task.function.data,
-            given,
-            task.correlation,
-            task.stream is not None,
-            self.spec.max_result_mib << 20,
-        )
-        return pickle.dumps(tuple(order))
-
-    def environment(self) -> str:
-        """Return what workers should see of this process's environment, as JSON: all but what is the machine's."""
-        hook = self.spec.environment
-        seen = {**hook(), **secrets.environment()} if hook is not None else portable(os.environ)
-        return json.dumps({**seen, **self.spec.env})
-
-    def _unposted(self, seat: DaskSeat, task: Task, error: Exception | None) -> None:
+    def unposted(self, seat: DaskSeat, task: Task, error: Exception | None) -> None:
         """Take back a task that never went out."""
         with self.lock:
             if self._vacate(seat, task) is None:
@@ -288,9 +209,7 @@ class DaskEngine(Desk):
             return
         if kind == "parcel":
             try:
-                fetched = self.cluster.tell(
-                    room.home.address, dask_worker.tell, self._topic, "fetch", *content
-                )
+                fetched = self._post.fetch(room, *content)
             except Exception:  # noqa: BLE001  # the worker went before it could be asked
                 self._fail_lost(seat, task)
                 return
@@ -298,20 +217,7 @@ class DaskEngine(Desk):
         elif kind == "reply":
             self._answered(seat, task, Reply(*content[0]), content[1])
         else:
-            self._deliver(task, kind, *content)
-
-    def _deliver(self, task: Task, kind: str, *content: Any) -> None:
-        try:
-            if kind == "output":
-                task.context.run(output.show, *content)
-            elif kind == "log":
-                said = {**content[0], "task": task.number, "correlation_id": task.correlation}
-                task.context.run(output.log, logging.makeLogRecord(said))
-            elif kind == "chunk" and task.stream is not None and not task.settled:
-                task.chunks += 1
-                task.stream(content[0])
-        except Exception:  # noqa: BLE001  # where it is shown is the user's
-            _log.exception("what task %d said could not be shown", task.number)
+            output.deliver(task, kind, *content)
 
     def _answered(self, seat: DaskSeat, task: Task, reply: Reply, held_mib: float) -> None:
         with self.lock:
@@ -323,25 +229,9 @@ class DaskEngine(Desk):
                 seat.room.sessions.add(task.session.key)
             self.counters.runs_s.append(reply.seconds)
             self.seat()
-        self._finish(task, reply)
+        self.finish(task, reply)
 
-    def _finish(self, task: Task, reply: Reply) -> None:
-        """Turn an answer into the future's result."""
-        if reply.status != "done":
-            self.fail(task, failure(task, reply, self.name, self.spec), reply.seconds)
-            return
-        try:
-            result = unpack(reply.content)
-        except Exception as error:  # noqa: BLE001  # whatever the value's own code raises
-            self.fail(task, unreadable(error), reply.seconds)
-            return
-        if task.crashes:
-            with self.lock:
-                self.quarantine.clear(task)
-        if self.settle(task, "done", reply.seconds):
-            task.future.set_result(result)
-
-    def _on_end(self, seat: DaskSeat, task: Task, future: Any) -> None:
+    def on_end(self, seat: DaskSeat, task: Task, future: Any) -> None:
         """Hear that dask is done with a task; only if it failed there is anything to do."""
         if future.status != "finished":
             seat.room.do(partial(self._on_failure, seat, task, future))
@@ -426,8 +316,7 @@ class DaskEngine(Desk):
             task.stop_at = time.monotonic() + self.spec.grace_s
             seat = self._tasks.get(task.number)
         if seat is not None:
-            address = seat.room.home.address
-            self.cluster.note(address, dask_worker.tell, self._topic, "stop", task.number)
+            self._post.tell(seat.room, "stop", task.number)
         with self.lock:
             self.keep_time()
             self.changed.notify_all()
@@ -455,8 +344,7 @@ class DaskEngine(Desk):
         with self.lock:
             seat = self._tasks.get(task.number)
         if seat is not None:
-            address = seat.room.home.address
-            self.cluster.note(address, dask_worker.tell, self._topic, "credit", task.number, taken)
+            self._post.tell(seat.room, "credit", task.number, taken)
 
     def forget(self, name: str, reason: str) -> None:
         """Forget a session, and have its workers forget its state."""
@@ -467,7 +355,7 @@ class DaskEngine(Desk):
             return
         for room in rooms:
             room.sessions.discard(session.key)
-            self.cluster.note(room.home.address, dask_worker.tell, self._topic, "forget", session.key)
+            self._post.tell(room, "forget", session.key)
         self.publish(SessionEnded(self.name, name, reason))
 
     # ── looking and ending ──────────────────────────────────────────────────────────────────────
@@ -519,9 +407,9 @@ class DaskEngine(Desk):
             task.stop_reason = "cancelled"
             self.fail(task, CancelledError("the pool was closed while it ran"))
         if self.cluster.is_up:
-            self.cluster.client.unsubscribe_topic(self._topic)
+            self.cluster.client.unsubscribe_topic(self._post.topic)
             for room in rooms:
-                self.cluster.note(room.home.address, dask_worker.leave, self._topic)
+                self._post.leave(room)
             self._see_out({future: seat for seat, _, future in running if future is not None})
         for room in rooms:
             room.end()

@@ -71,6 +71,11 @@ def doctor() -> Diagnosis:
     pools = {name: each.spec for name, each in placed.items()}
     too_much = excess(pools, machine)
     said = [*(each.notice for each in found.values()), *(each.notice for each in placed.values())]
+    said += [
+        f"pool {name!r}: its breaker is {each.breaker}"
+        for name, each in named.stats().items()
+        if each.breaker != "closed"
+    ]
     notices = [notice for notice in said if notice is not None]
     ways: tuple[Start, ...] = ("zygote", "spawn") if sys.platform.startswith("linux") else ("spawn",)
     return Diagnosis(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import threading
 import time
 from collections import deque
 from functools import partial
@@ -15,12 +14,10 @@ from dspex.errors import CancelledError, PoolError
 from dspex.events import PoolOverloaded
 from dspex.pools import admission, limits, parcels, secrets
 from dspex.pools.board import Board
-from dspex.pools.counters import Counters, PoolStats, WorkerStats
-from dspex.pools.crashes import Quarantine
-from dspex.pools.queue import TaskQueue
-from dspex.pools.refusals import displaced, failure, late, unreadable
+from dspex.pools.books import Books
+from dspex.pools.counters import PoolStats, WorkerStats
+from dspex.pools.refusals import closed, displaced, late
 from dspex.pools.scaling import Scaling
-from dspex.pools.sessions import Sessions
 from dspex.pools.shipping import is_small, pack_function, unpack
 from dspex.pools.supervise import Supervisor
 from dspex.pools.worker import Reply
@@ -41,12 +38,8 @@ _SHORT_S = 0.005
 _REMEMBERED = 1000
 
 
-class LocalEngine:
-    """Runs tasks in worker processes of this machine, each of which may die without harming the others.
-
-    The lock guards the queue, the slots and the counters. Nothing waits under it, and no future is resolved
-    under it, as a future's callbacks are its owner's.
-    """
+class LocalEngine(Books):
+    """Runs tasks in worker processes of this machine, each of which may die without harming the others."""
 
     def __init__(
         self,
@@ -55,25 +48,13 @@ class LocalEngine:
         publish: Callable[[Event], None],
         placements: Sequence[Placement] = (),
     ) -> None:
-        self.name = name
-        self.spec = spec
+        super().__init__(name, spec, publish)
         self.placements = placements
-        self.publish = publish
-        self.queue = TaskQueue()
         self.slots: list[Slot] = []
-        self.sessions = Sessions(spec.max_sessions)
-        self.counters = Counters()
-        self.quarantine = Quarantine(spec.poison_after)
-        self.lock = threading.Lock()
-        self.changed = threading.Condition(self.lock)
         self.scaling = Scaling(spec)
-        self.broken: str | None = None
-        self.is_closed = False
         self.board = Board.create(name, 2 * spec.workers)
         self.supervisor = Supervisor(self)
         self._given: deque[tuple[Slot, Task, Future[Any]]] = deque()
-        self.blocked = 0
-        """How many callers wait for the queue, or for the end."""
         self._seconds: dict[bytes, float] = {}
         self._environment: tuple[Any, str] = (None, "")
         self.pid = os.getpid()
@@ -82,12 +63,15 @@ class LocalEngine:
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Any]:
         """Write a call down for another process."""
-        packed = pack_function(function)
-        return packed, parcels.wrap("an argument", (args, kwargs), self.board.path)
+        return pack_function(function), parcels.wrap(args, kwargs, self.board.path)
 
     def read(self, chunk: Any) -> Any:
         """Read a chunk of a stream."""
         return unpack(chunk)
+
+    def seated(self) -> list[Task]:
+        """Return the tasks that were given to workers. Called under the lock."""
+        return [task for slot in self.slots for task, _ in slot.inflight]
 
     # ── taking tasks on ─────────────────────────────────────────────────────────────────────────
 
@@ -112,22 +96,26 @@ class LocalEngine:
         if task.session is not None:
             task.session.pending += 1
         task.future.task = task
-        task.future.add_done_callback(self._on_done)
+        task.future.add_done_callback(self.on_done)
         self.dispatch()
 
     def _squeeze_in(self, task: Task) -> None:
         """Take a task on although the queue is full, the way the pool was asked to, or refuse it."""
         self.publish(PoolOverloaded(self.name, self.spec.queue_limit, self.spec.overflow))
-        dropped = None
         with self.lock:
-            if len(self.queue) >= self.spec.queue_limit:
-                dropped = admission.make_room(self, task)
+            dropped = admission.make_room(self, task)
             self._take_on(task)
         if dropped is not None:
             self.fail(dropped, displaced(self.name, self.spec))
 
     def _any_open(self) -> bool:
         return any(slot.is_open for slot in self.slots)
+
+    def refuse(self, task: Task) -> None:
+        """Refuse a call that has cost too many workers, and any in a process that was forked from the pool's."""
+        if os.getpid() != self.pid:
+            raise closed(self.name)
+        super().refuse(task)
 
     # ── giving tasks to workers ─────────────────────────────────────────────────────────────────
 
@@ -142,8 +130,7 @@ class LocalEngine:
                     if task is not None:
                         self._give(self._preferred(task, slot), task)
                         moved = True
-        if self.blocked:
-            self.changed.notify_all()
+        self.rouse()
 
     def _preferred(self, task: Task, slot: Slot) -> Slot:
         wished = task.session.slot if task.session is not None else None
@@ -225,11 +212,11 @@ class LocalEngine:
                 self.dispatch()
             is_early = reply.sent > slot.received
             if is_early:  # what it printed belongs before its result
-                slot.parked.append((reply.sent, task, partial(self._finish, task, reply, buffers)))
+                slot.parked.append((reply.sent, task, partial(self.finish, task, reply, buffers)))
             needs_care = slot.state != "ready" or self.supervisor.is_due(slot)
         self.listen()
         if not is_early:
-            self._finish(task, reply, buffers)
+            self.finish(task, reply, buffers)
         if needs_care:
             self.supervisor.wake()
 
@@ -239,47 +226,10 @@ class LocalEngine:
         self._seconds[task.function.digest] = seconds
         self.counters.runs_s.append(seconds)
 
-    def _finish(self, task: Task, reply: Reply, buffers: list[memoryview]) -> None:
-        """Turn an answer into the future's result."""
-        if reply.status == "done":
-            try:
-                result = unpack(reply.content, buffers)
-            except Exception as error:  # noqa: BLE001  # whatever the value's own code raises
-                self.fail(task, unreadable(error), reply.seconds)
-                return
-            if task.crashes:
-                with self.lock:
-                    self.quarantine.clear(task)
-            if self.settle(task, "done", reply.seconds):
-                task.future.set_result(result)
-        else:
-            self.fail(task, failure(task, reply, self.name, self.spec), reply.seconds)
-
-    def fail(self, task: Task, error: BaseException, seconds: float | None = None) -> None:
-        """Count a task as over, and raise this where its result is asked for."""
-        if self.settle(task, Counters.how(error, task.stop_reason), seconds):
-            task.future.set_exception(error)
-
-    def settle(self, task: Task, how: str, seconds: float | None = None) -> bool:
-        """Count a task as over; False if it was already."""
-        with self.lock:
-            if task.settled:
-                return False
-            task.settled = True
-            self.queue.discard(task)
-            self.counters.settle(how)
-            if task.session is not None:
-                task.session.pending -= 1
-                task.session.ended(seconds, failed=how not in {"done", "cancelled"})
-            if self.blocked:
-                self.changed.notify_all()
-            return True
-
-    def _on_done(self, future: Any) -> None:
-        if future.cancelled():
-            future.begin()
-            self.settle(future.task, "cancelled")
-        future.task.arguments = parcels.EMPTY  # whoever keeps the future does not keep them
+    def on_done(self, future: Any) -> None:
+        """Hear that a future is done; whoever keeps it does not keep what its function was called with."""
+        super().on_done(future)
+        future.task.arguments = parcels.EMPTY
 
     # ── looking and ending ──────────────────────────────────────────────────────────────────────
 
@@ -320,13 +270,6 @@ class LocalEngine:
         """Let a streaming task go on."""
         self.supervisor.credit(task, taken)
 
-    def stop_owned(self, owner: str) -> int:
-        """Stop every task that one owner submitted; returns how many there were."""
-        with self.lock:
-            theirs = [task for task in self.queue if task.owner == owner]
-            theirs += [task for slot in self.slots for task, _ in slot.inflight if task.owner == owner]
-        return sum(task.future.stop() for task in theirs)
-
     def forget(self, name: str, reason: str) -> None:
         """Forget a session, and have its worker forget its state."""
         with self.lock:
@@ -366,21 +309,10 @@ class LocalEngine:
 
     def close(self, *, wait: bool = False, cancel: bool = True) -> None:
         """Take no more tasks, and end the workers; with `wait`, once what was taken on is done."""
-        with self.lock:
-            self.is_closed = True
-            self.changed.notify_all()
-            waiting = list(self.queue) if cancel else []
-        for task in waiting:
-            if not task.future.cancel():
-                self.fail(task, CancelledError("the pool was closed"))
-        if wait:
-            with self.lock:
-                self.blocked += 1
-                self.changed.wait_for(self.counters.is_settled)
-                self.blocked -= 1
+        super().close(wait=wait, cancel=cancel)
         self.supervisor.finish()
         with self.lock:
-            left = [task for slot in self.slots for task, _ in slot.inflight] + list(self.queue)
+            left = [*self.seated(), *self.queue]
         for task in left:
             task.stop_reason = "cancelled"
             self.fail(task, CancelledError("the pool was closed while it ran"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.errors import DefinitionError, PoolError, UnknownNameError
 from dspex.events import EventBus, PoolDegraded
+from dspex.pools.breaker import PoolBreaker
 from dspex.pools.devices import plan
 from dspex.pools.gpus import probe
 from dspex.pools.spec import DEFAULTS, Machine, PoolSpec, excess, scaled
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from dspex.pools.devices import DevicePlan
     from dspex.pools.pool import Pool
     from dspex.pools.sessions import Session
+    from dspex.reliability.breaker import Breaker, BreakerSettings
+
+    MakeBreaker = Callable[[str, BreakerSettings | None], Breaker]
 
 _log = logging.getLogger("dspex.pools")
 _lock = threading.RLock()
@@ -33,6 +37,7 @@ _pools: dict[str, Pool] = {}
 _made: weakref.WeakSet[Pool] = weakref.WeakSet()
 _hooked = False
 _cluster: Cluster | None = None
+_make_breaker: MakeBreaker
 events = EventBus()
 """What happens in all pools; `subscribe` hears it."""
 
@@ -116,9 +121,23 @@ def make(name: str, spec: PoolSpec) -> Pool:
         )
     _prepare()
     engine = _engine(name, spec)
-    pool = Pool(name, engine.spec, engine)
+    pool = Pool(name, engine.spec, engine, _breaker(name, spec))
     _made.add(pool)
     return pool
+
+
+def guard_with(make: MakeBreaker) -> None:
+    """Have pools that are made from now on guarded by such breakers; who makes them is a peer of this room."""
+    global _make_breaker  # noqa: PLW0603  # the package puts it in place when it is imported
+    _make_breaker = make
+
+
+def _breaker(name: str, spec: PoolSpec) -> PoolBreaker | None:
+    """Guard a pool of processes; threads are this process's own, and do not break."""
+    if spec.profile == "thread" or spec.breaker is False:
+        return None
+    settings = None if spec.breaker is True else spec.breaker
+    return PoolBreaker(name, _make_breaker(name, settings), events.publish)
 
 
 def _placed(name: str, spec: PoolSpec) -> DevicePlan:

@@ -9,7 +9,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dspex.errors import PoolError
+from dspex.errors import WorkerStartError
 from dspex.events import PoolDegraded, WorkerStarted
 from dspex.pools import devices, limits
 from dspex.pools.crashes import FROM_OUTSIDE
@@ -47,7 +47,7 @@ class Nursery:
         self._wake = wake
         self._number = 0
         self._fruitless = 0
-        self._not_before = 0.0
+        self._not_before = self._died_at = 0.0
         self._threads: set[threading.Thread] = set()
         self._zygote: Zygote | None = None
         self._is_forking: bool | None = None
@@ -75,6 +75,8 @@ class Nursery:
 
     def fill(self) -> None:
         """Start workers until there are enough."""
+        if self._fruitless and self._has_worked():
+            self._fruitless, self._not_before = 0, 0.0
         if time.monotonic() < self._not_before:
             return
         with self._engine.lock:
@@ -147,6 +149,11 @@ class Nursery:
             slot.replaces.state = "draining"
         slot.replaces = None
 
+    def _has_worked(self) -> bool:
+        """Whether a worker has done anything that began after the last one died young."""
+        with self._engine.lock:
+            return any(slot.tasks and slot.began_at > self._died_at for slot in self._engine.slots)
+
     # ── when they die young ─────────────────────────────────────────────────────────────────────
 
     def note_death(self, slot: Slot, death: Death) -> None:
@@ -154,6 +161,7 @@ class Nursery:
         # One that somebody killed says nothing about how the next will do.
         is_harmless = slot.tasks or slot.killed_for or (slot.was_ready and death.kind in FROM_OUTSIDE)
         self._fruitless = 0 if is_harmless else self._fruitless + 1
+        self._died_at = time.monotonic()
         if self._fruitless < _FEW:
             return
         pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (self._fruitless - _FEW))
@@ -165,7 +173,7 @@ class Nursery:
         self._engine.publish(PoolDegraded(self._engine.name, reason))
         if not slot.was_ready and self._fruitless >= _HOPELESS:
             self._engine.fail_waiting(
-                PoolError(
+                WorkerStartError(
                     f"pool {self._engine.name!r} cannot work: {reason}", hint="dspex doctor looks into it"
                 )
             )

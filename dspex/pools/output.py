@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dspex.pools.task import Task
+
+_log = logging.getLogger("dspex.pools")
 Stream = Literal["stdout", "stderr"]
 
 sink: ContextVar[Callable[[Stream, str], None] | None] = ContextVar("dspex_task_output", default=None)
@@ -35,6 +38,21 @@ def log(record: logging.LogRecord) -> None:
     logger = logging.getLogger(record.name)
     if logger.isEnabledFor(record.levelno):
         logger.handle(record)
+
+
+def deliver(task: Task, kind: str, *content: Any) -> None:
+    """Take what a running task says: ``output``, a ``log`` record, or a ``chunk`` of its stream."""
+    try:
+        if kind == "output":
+            task.context.run(show, *content)
+        elif kind == "log":
+            said = {**content[0], "task": task.number, "correlation_id": task.correlation}
+            task.context.run(log, logging.makeLogRecord(said))
+        elif kind == "chunk" and task.stream is not None and not task.settled:
+            task.chunks += 1
+            task.stream(content[0])
+    except Exception:  # noqa: BLE001  # where it is shown is the user's
+        _log.exception("what task %d said could not be shown", task.number)
 
 
 class Routed(io.TextIOBase):

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dspex.pools.shipping import digest_of, pack, pack_within, too_large
+from dspex.pools.shipping import digest_of, pack_call, pack_within, too_large
 
 if TYPE_CHECKING:
     import pickle
@@ -91,16 +91,16 @@ class Parcel(NamedTuple):
 EMPTY = Parcel(b"")
 
 
-def wrap(what: str, value: Any, prefix: str) -> Parcel:
-    """Make a parcel of a value; `prefix` begins the names of its files.
+def wrap(args: tuple[Any, ...], kwargs: dict[str, Any], prefix: str) -> Parcel:
+    """Make a parcel of a call's arguments; `prefix` begins the names of its files.
 
     Raises
     ------
     ShippingError
-        If it cannot travel.
+        If one of them cannot travel.
     """
     apart = _Apart(prefix)
-    data = pack(what, value, buffer_callback=apart.take)
+    data = pack_call(args, kwargs, buffer_callback=apart.take)
     return Parcel(data, tuple(apart.segments))
 
 

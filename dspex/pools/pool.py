@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from concurrent.futures import Executor
-from itertools import islice
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dspex.errors import DefinitionError, UnknownNameError
+from dspex.errors import CircuitOpenError, DefinitionError, UnknownNameError
+from dspex.pools import mapping
 from dspex.pools.batching import Batched
 from dspex.pools.refusals import closed
 from dspex.pools.sessions import Session
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from dspex.pools.base import Engine
+    from dspex.pools.breaker import PoolBreaker
     from dspex.pools.counters import PoolStats
     from dspex.pools.sessions import Affinity, OnLoss
     from dspex.pools.spec import PoolSpec
@@ -37,17 +38,19 @@ class Pool(Executor):
     are first needed.
     """
 
-    def __init__(self, name: str, spec: PoolSpec, engine: Engine) -> None:
+    def __init__(self, name: str, spec: PoolSpec, engine: Engine, breaker: PoolBreaker | None = None) -> None:
         self.name = name
         self.spec = spec
         self._engine = engine
+        self._breaker = breaker
         self._is_shut = False
 
     def __repr__(self) -> str:
         stats = self.stats()
+        state = "" if stats.breaker == "closed" else f"; breaker {stats.breaker}"
         return (
             f"<Pool {self.name!r}: {len(stats.workers)} of {self.spec.workers} workers, "
-            f"{stats.running} tasks run, {stats.queued} wait>"
+            f"{stats.running} tasks run, {stats.queued} wait{state}>"
         )
 
     @property
@@ -93,17 +96,35 @@ class Pool(Executor):
             If a part of the call cannot travel to another process.
         PoolSaturatedError
             If too many tasks wait already.
+        CircuitOpenError
+            If the pool's last tasks failed by the pool's own fault.
         """
         task = self._task(function, args, kwargs, session, timeout_s, deadline_s, idempotent, priority)
-        self._engine.accept(task)
+        self._accept(task)
         return task.future
 
     def submit_exempt(self, function: Callable[..., Any], /, *args: Any) -> TaskFuture:
-        """Run a function without a time limit, however many tasks wait: for callers with limits of their own."""
+        """Run a function without a time limit, however many tasks wait: for callers with limits of their own.
+
+        That the pool is broken is said by the future, as such callers submit where nobody would catch it.
+        """
         task = self._task(function, args, {}, **{**_OPTIONS, "timeout_s": None})
         task.is_exempt = True
-        self._engine.accept(task)
+        try:
+            self._accept(task)
+        except CircuitOpenError as error:
+            task.future.set_exception(error)
         return task.future
+
+    def _accept(self, task: Task) -> None:
+        """Have the engine take a task on, unless the pool is known to be unable to do it."""
+        if self._breaker is not None:
+            self._breaker.admit(task)
+        try:
+            self._engine.accept(task)
+        except BaseException as error:
+            task.future.tell(error)
+            raise
 
     def _task(  # a call's options, in one place
         self,
@@ -163,26 +184,11 @@ class Pool(Executor):
         """
         if chunksize < 1:
             raise DefinitionError(f"chunksize must be > 0, got {chunksize}")
-        items = zip(*iterables, strict=False)
-        calls = iter(lambda: tuple(islice(items, chunksize)), ())
+        calls = mapping.chunks(zip(*iterables, strict=False), chunksize)
         ends_at = None if timeout is None else time.monotonic() + timeout
         window = min(_AHEAD * self.workers, self.spec.queue_limit)
-        futures = deque(self.submit(_each, function, call, **options) for call in islice(calls, window))
-        return self._results(
-            futures, (self.submit(_each, function, call, **options) for call in calls), ends_at
-        )
-
-    def _results(
-        self, futures: deque[TaskFuture], more: Iterator[TaskFuture], ends_at: float | None
-    ) -> Iterator[Any]:
-        try:
-            while futures:
-                left = None if ends_at is None else ends_at - time.monotonic()
-                yield from futures.popleft().result(left)
-                futures.extend(islice(more, 1))
-        finally:
-            for future in futures:
-                future.stop()
+        submitted = (mapping.promised(self.submit, mapping.each, function, call, **options) for call in calls)
+        return mapping.results(submitted, window, ends_at)
 
     async def asubmit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
         """Run a function in a worker and await its result; if the awaiting task is cancelled, so is this one."""
@@ -203,12 +209,11 @@ class Pool(Executor):
         **options
             As for `submit`.
         """
-        known = {name: options.pop(name) for name in list(options) if name in _OPTIONS}
-        given = {**_OPTIONS, **known}
-        task = self._task(function, args, options, **given)
+        given, kwargs = _sorted_out(options)
+        task = self._task(function, args, kwargs, **given)
         stream = Stream(task.future, self._engine.read, lambda taken: self._engine.credit(task, taken))
         task.stream = stream.put
-        self._engine.accept(task)
+        self._accept(task)
         task.future.add_done_callback(stream.end)
         return stream
 
@@ -245,10 +250,21 @@ class Pool(Executor):
             )
         return Batched(
             lambda items: self.submit(function, items, **options),
+            resend=lambda items: self._submit_part(function, items, options),
             max_batch=max_batch,
             at_once=at_once,
             queue_limit=queue_limit,
         )
+
+    def _submit_part(
+        self, function: Callable[..., Any], items: list[Any], options: dict[str, Any]
+    ) -> TaskFuture:
+        """Run a part of a list that failed; as its callers were taken on before, it counts against nothing."""
+        given, kwargs = _sorted_out(options)
+        task = self._task(function, (items,), kwargs, **given)
+        task.is_exempt = True
+        self._accept(task)
+        return task.future
 
     # ── sessions ────────────────────────────────────────────────────────────────────────────────
 
@@ -332,7 +348,8 @@ class Pool(Executor):
 
     def stats(self) -> PoolStats:
         """Return what the pool has done and how its workers are."""
-        return self._engine.stats()
+        stats, breaker = self._engine.stats(), self._breaker
+        return stats if breaker is None else replace(stats, breaker=str(breaker), refused=breaker.refused)
 
     def stop_owned(self, owner: str) -> int:
         """Stop every task that was submitted under this `owner`; returns how many there were."""
@@ -371,5 +388,7 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def _each(function: Callable[..., Any], calls: tuple[tuple[Any, ...], ...]) -> list[Any]:
-    return [function(*args) for args in calls]
+def _sorted_out(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tell a task's options from what its function is called with."""
+    given = {name: options.get(name, usual) for name, usual in _OPTIONS.items()}
+    return given, {name: value for name, value in options.items() if name not in _OPTIONS}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     BufferCallback = Callable[[pickle.PickleBuffer], bool]
+    Parts = Callable[[Any], Iterator[tuple[str, Any]]]
 
 _Value = TypeVar("_Value")
 
@@ -45,8 +46,10 @@ def is_small(message: Iterable[Any]) -> bool:
     return sum(len(each) for each in message if isinstance(each, (bytes, str))) < SMALL
 
 
-def pack(what: str, value: Any, buffer_callback: BufferCallback | None = None) -> bytes:
-    """Write a value down for another process; `buffer_callback` as in `pickle`.
+def pack(
+    what: str, value: Any, buffer_callback: BufferCallback | None = None, parts: Parts | None = None
+) -> bytes:
+    """Write a value down for another process; `buffer_callback` as in `pickle`, `parts` as for `blame`.
 
     Raises
     ------
@@ -61,12 +64,19 @@ def pack(what: str, value: Any, buffer_callback: BufferCallback | None = None) -
         secrets.dump(value, file, buffer_callback)
     except Exception as error:
         raise ShippingError(
-            f"{what} cannot travel to another process: {blame(value, error)}", hint=_HINT
+            f"{what} cannot travel to another process: {blame(value, error, parts)}", hint=_HINT
         ) from error
     return file.getvalue()
 
 
 _HINT = "build it in the worker: inside the function, or as a session's state"
+
+
+def pack_call(
+    args: tuple[Any, ...], kwargs: dict[str, Any], buffer_callback: BufferCallback | None = None
+) -> bytes:
+    """Write the arguments of a call down, as `pack` does."""
+    return pack("an argument", (args, kwargs), buffer_callback, _parts_of_call)
 
 
 class _NotPlainError(Exception):
@@ -190,8 +200,13 @@ _KEPT = 128
 # ── what is to blame ────────────────────────────────────────────────────────────────────────────
 
 
-def blame(value: Any, error: Exception) -> str:
+def blame(value: Any, error: Exception, parts: Parts | None = None) -> str:
     """Find the innermost part of a value that cannot be written down, and say where it is.
+
+    Parameters
+    ----------
+    parts
+        Names the outermost parts; by default as Python would.
 
     Examples
     --------
@@ -199,20 +214,26 @@ def blame(value: Any, error: Exception) -> str:
     >>> blame(((1, {"lock": threading.Lock()}), {}), TypeError("cannot pickle"))
     "[0][1]['lock'] is a lock: cannot pickle '_thread.lock' object"
     """
-    path = ""
+    path, parts = "", parts or _parts
     for _ in range(_DEEPEST):
         found = next(
-            ((where, part, why) for where, part in _parts(value) if (why := _refusal(part)) is not None), None
+            ((where, part, why) for where, part in parts(value) if (why := _refusal(part)) is not None), None
         )
         if found is None:
             break
         where, value, error = found
-        path += where
+        path, parts = path + where, _parts
     return f"{path or 'it'} is a {type(value).__name__}: {error}"
 
 
 _DEEPEST = 8
 _WIDEST = 1000
+
+
+def _parts_of_call(call: tuple[tuple[Any, ...], dict[str, Any]]) -> Iterator[tuple[str, Any]]:
+    args, kwargs = call
+    yield from ((f"args[{k}]", part) for k, part in enumerate(args))
+    yield from kwargs.items()
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:

@@ -12,6 +12,8 @@ from dspex.errors import DefinitionError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from dspex.reliability.breaker import BreakerSettings
+
 _log = logging.getLogger("dspex.pools")
 
 Overflow = Literal["reject", "drop_oldest", "block"]
@@ -64,6 +66,9 @@ class PoolSpec:
     """How long ``overflow="block"`` lets a caller wait for room."""
     poison_after: int = 2
     """A call that has cost so many workers is not tried again; one more if they were killed from outside."""
+    breaker: BreakerSettings | bool = True
+    """When worker processes are taken to be broken, so that tasks are refused at once until one of them goes well;
+    False never."""
     max_result_mib: int = 256
     """A larger result is refused."""
     max_tasks: int | None = None
@@ -124,11 +129,16 @@ class PoolSpec:
         return failures
 
     def _wrong_choices(self) -> list[str]:
-        return [
+        failures = [
             f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
             for name, choices in _CHOICES.items()
             if getattr(self, name) not in choices
         ]
+        if not isinstance(self.breaker, bool) and not hasattr(self.breaker, "cool_down_s"):
+            failures.append(
+                f"breaker must be True, False or dx.reliability.BreakerSettings(...), got {self.breaker!r}"
+            )
+        return failures
 
 
 _LEAST_MIB = 128

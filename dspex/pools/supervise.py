@@ -205,28 +205,13 @@ class Supervisor:
         with self._engine.lock:
             task = slot.task(number)
         if task is not None:
-            try:
-                self._deliver(task, kind, *content)
-            except Exception:  # noqa: BLE001  # where it is shown is the user's
-                _log.exception("what task %d said could not be shown", number)
+            output.deliver(task, kind, *content)
         with self._engine.lock:
             slot.received += 1
             due = [each for each in slot.parked if each[0] <= slot.received]
             slot.parked = [each for each in slot.parked if each[0] > slot.received]
         for _, _, finish in due:
             finish()
-
-    def _deliver(self, task: Task, kind: str, *content: Any) -> None:
-        if kind == "output":
-            task.context.run(output.show, *content)
-        elif kind == "log":
-            record = logging.makeLogRecord(
-                {**content[0], "task": task.number, "correlation_id": task.correlation}
-            )
-            task.context.run(output.log, record)
-        elif kind == "chunk" and task.stream is not None:
-            task.chunks += 1
-            task.stream(content[0])
 
     # ── stopping tasks ──────────────────────────────────────────────────────────────────────────
 

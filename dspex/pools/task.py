@@ -9,8 +9,7 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dspex.errors import PoolError
-from dspex.pools.shipping import pack, pack_function
+from dspex.errors import CancelledError, PoolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +56,8 @@ class TaskFuture(Future[Any]):
         super().__init__()
         self._stop = stop
         self.task: Task
+        self.hear: Callable[[BaseException | None], None] | None = None
+        """Is told how the task ends, before anybody who waits for it."""
 
     def stop(self) -> bool:
         """Cancel the task, or, if it runs, interrupt it; its worker goes on, sessions and all.
@@ -68,6 +69,29 @@ class TaskFuture(Future[Any]):
         if self.cancel():
             return True
         return self._stop is not None and not self.done() and self._stop(self)
+
+    def set_result(self, result: Any) -> None:
+        """End well."""
+        self.tell(None)
+        super().set_result(result)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """End in an error."""
+        self.tell(exception)
+        super().set_exception(exception)
+
+    def cancel(self) -> bool:
+        """Cancel the task, if it does not run yet."""
+        is_cancelled = super().cancel()
+        if is_cancelled:
+            self.tell(CancelledError("the task was cancelled"))
+        return is_cancelled
+
+    def tell(self, error: BaseException | None) -> None:
+        """Tell who is to hear it how the task ends; nobody is told twice."""
+        hear, self.hear = self.hear, None
+        if hear is not None:
+            hear(error)
 
     def begin(self) -> bool:
         """Note that the task begins, or, if it was cancelled, tell those who wait; may be called again then."""
@@ -137,16 +161,3 @@ class Task:
         if self.timeout_s is not None and self.started_at is not None:
             limits.append(self.started_at + self.timeout_s)
         return min(limits, default=None)
-
-
-def packed_call(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Packed, bytes]:
-    """Write a call down.
-
-    Raises
-    ------
-    ShippingError
-        If a part of it cannot travel.
-    """
-    return pack_function(function), pack("an argument", (args, kwargs))

@@ -161,6 +161,11 @@ class Breaker:
         return self._state
 
     @property
+    def reason(self) -> str:
+        """Why it is that; empty as long as it never opened."""
+        return self._reason
+
+    @property
     def retry_after_s(self) -> float:
         """How long nobody will be admitted, in seconds."""
         return max(0.0, self._open_until - self._clock()) if self._state == "open" else 0.0
@@ -310,7 +315,7 @@ def outcome_of(error: BaseException | None) -> Outcome:
     """Say what a call's end means for its breaker.
 
     A provider that asks us to come back later is well, and a refused request is the user's own; both
-    are ignored, as is a call that was cancelled.
+    are ignored, as is a call that was cancelled, or that a broken pool of workers kept from being made.
 
     Examples
     --------
@@ -322,4 +327,5 @@ def outcome_of(error: BaseException | None) -> Outcome:
     """
     if error is None:
         return "success"
-    return "failure" if isinstance(error, UnavailableError | BadResponseError) else "ignored"
+    is_failure = isinstance(error, UnavailableError | BadResponseError)
+    return "failure" if is_failure and not isinstance(error, CircuitOpenError) else "ignored"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -13,10 +14,19 @@ from spaces import SIGNATURE, SPACE, TRIAGE
 import dspex as dx
 from dspex import sandbox
 from dspex.bridge import prices
-from dspex.errors import DefinitionError, ShippingError, UnknownNameError
+from dspex.bridge.observe import Stopped
+from dspex.errors import (
+    DefinitionError,
+    ExecutionError,
+    ShippingError,
+    UnknownNameError,
+    WorkerCrashedError,
+)
+from dspex.optimizers import measure
 from dspex.optimizers.measure import InWorkers, here
 from dspex.pools import named
 from dspex.records import Price
+from dspex.reliability import BreakerSettings
 
 pytestmark = pytest.mark.usefixtures("runtime")
 
@@ -137,3 +147,47 @@ def test_prices_and_the_adapter_go_along(pool, monkeypatch):
         assert away == here(program, lm, metric, TRIAGE.dev[0], None)
     assert (away.score, away.usage.calls) == (1.0, 1)
     assert away.usage.cost_usd == away.usage.tokens_in
+
+
+@pytest.fixture
+def broken():
+    """Make a pool that is broken for so many seconds."""
+
+    def make(seconds):
+        settings = BreakerSettings(consecutive=1, cool_down_s=seconds, longest_cool_down_s=seconds)
+        pool = dx.pools.define("examples", dx.pools.PoolSpec(workers=2, breaker=settings))
+        with pytest.raises(WorkerCrashedError):
+            pool.submit(os._exit, 3, idempotent=False).result(60)
+        return pool
+
+    yield make
+    named.close("examples")
+    del named._specs["examples"]
+
+
+def measured(pool, stop=None):
+    given = dspy.Predict(TRIAGE.signature), sandbox.lm("small"), dx.metrics.exact_match, TRIAGE.dev[0]
+    return InWorkers(pool)(*given, stop), here(*given, None)
+
+
+def test_a_broken_pool_is_waited_for(broken, monkeypatch):
+    """What a pool refuses scores nothing: it is measured when the pool is well again."""
+    monkeypatch.setattr(measure, "_PROBED_S", 0.01)
+    pool = broken(0.1)
+    away, at_home = measured(pool)
+    assert (away.score, away.error) == (at_home.score, None)
+    assert pool.stats().refused >= 1
+
+
+def test_a_pool_that_stays_broken_ends_the_study(broken, monkeypatch):
+    """When it has been waited for long enough the study ends and says why; until then it can be cancelled."""
+    pool = broken(100.0)
+    asked = itertools.count()
+    with pytest.raises(Stopped):
+        measured(pool, stop=lambda: next(asked) > 2)
+    monkeypatch.setattr(measure, "_PATIENCE_S", 0.0)
+    study = begin(budget=dx.Budget(trials=1))
+    with pytest.raises(ExecutionError, match="failed: pool 'examples' is not asked for"):
+        study.wait()
+    assert study.state == "failed"
+    assert not study._ledger.rows()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conformance import until
-from tasks import die_once, fail, square
+from tasks import die, die_once, fail, square, touch_and_wait
 
 import dspex as dx
-from dspex.errors import DefinitionError, UnknownNameError
+from dspex.errors import CircuitOpenError, DefinitionError, UnknownNameError, WorkerCrashedError
 from dspex.pools import PoolSpec, named
 
 joblib = pytest.importorskip("joblib")
@@ -52,6 +54,22 @@ def test_joblib_knows_the_backend(order):
         timeout=60,
     )
     assert alone.stdout == "False\n"
+
+
+def test_a_pool_that_breaks_ends_the_call(clock, make_pool, monkeypatch, tmp_path):
+    """What is refused in the middle of a call, as the pool is broken by then, reaches who waits; nothing hangs."""
+    pool = make_pool(workers=2)
+    monkeypatch.setitem(named._pools, "jobs", pool)
+    began, gate = [tmp_path / str(k) for k in range(50)], tmp_path / "gate"
+    with ThreadPoolExecutor() as threads, joblib.parallel_config(backend="dspex", pool="jobs", n_jobs=2):
+        calls = (joblib.delayed(touch_and_wait)(each, gate) for each in began)
+        waiting = threads.submit(contextvars.copy_context().run, joblib.Parallel(batch_size=1), calls)
+        until(lambda: all(each.exists() for each in began[:2]))
+        dying = [pool.submit(die, "SIGKILL", idempotent=False, priority=1) for _ in range(3)]
+        gate.touch()
+        assert [type(each.exception(TIMEOUT_S)) for each in dying] == [WorkerCrashedError] * 3
+        with pytest.raises(CircuitOpenError, match=f"pool {pool.name!r} is not asked for"):
+            waiting.result(TIMEOUT_S)
 
 
 def test_results_come_in_order(pool, parallel):

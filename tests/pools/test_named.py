@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 
 import dspex as dx
-from dspex.errors import DefinitionError, UnknownNameError
+from dspex.errors import CircuitOpenError, DefinitionError, UnknownNameError, WorkerCrashedError
 from dspex.pools import PoolSpec, make_pool, named
+from dspex.pools.doctor import doctor
 from dspex.pools.spec import DEFAULTS, Machine, excess, scaled
+from dspex.reliability import BreakerSettings
 
 TIMEOUT_S = 60
 
@@ -78,6 +81,25 @@ def test_pools_of_ones_own(caplog):
     for name in ("not one", "queue", "define"):
         with pytest.raises(DefinitionError, match=f"a pool cannot be called '{name}'"):
             dx.pools.define(name, PoolSpec(workers=1))
+
+
+def test_a_breaker_as_one_likes_it(clock):
+    """`PoolSpec` says when a pool is taken to be broken; closing it begins anew."""
+    with pytest.raises(
+        DefinitionError, match=r"breaker must be True, False or .*BreakerSettings\(...\), got 3"
+    ):
+        PoolSpec(workers=1, breaker=3)
+    soon = BreakerSettings(consecutive=1, cool_down_s=2.0)
+    pool = dx.pools.define("mine", PoolSpec(workers=1, breaker=soon))
+    with pytest.raises(WorkerCrashedError):
+        pool.submit(os._exit, 3, idempotent=False).result(TIMEOUT_S)
+    assert dx.pools.stats()["mine"].breaker.startswith("open for 2.0 s: 1 failures in a row; the last: ")
+    assert "wait; breaker open for 2.0 s: 1 failures in a row; the last: the worker died with" in repr(pool)
+    with pytest.raises(CircuitOpenError):
+        pool.submit(pow, 2, 3)
+    assert any("pool 'mine': its breaker is open for 2.0 s" in each for each in doctor().notices)
+    dx.pools.close("mine")
+    assert dx.pools.mine.submit(pow, 2, 3).result(TIMEOUT_S) == 8
 
 
 def test_an_unknown_pool_names_the_nearest():

@@ -116,8 +116,8 @@ def test_a_task_that_lost_its_worker_finds_its_arguments_again(pool, table, tmp_
         return float(array.sum())
 
     assert pool.submit(once, table).result(TIMEOUT_S) == table.sum()
-    one, other = (parcels.wrap("it", each, str(tmp_path / "x")) for each in (table, table + 1))
-    assert len({one.digest, other.digest, parcels.wrap("it", table, str(tmp_path / "y")).digest}) == 2
+    one, other = (parcels.wrap((each,), {}, str(tmp_path / "x")) for each in (table, table + 1))
+    assert len({one.digest, other.digest, parcels.wrap((table,), {}, str(tmp_path / "y")).digest}) == 2
 
 
 def test_a_result_with_arrays_is_bounded(make_pool):

@@ -11,7 +11,7 @@ import pytest
 from conformance import until
 from tasks import square
 
-from dspex.errors import PoolError
+from dspex.errors import CircuitOpenError, PoolError, WorkerStartError
 from dspex.events import PoolDegraded
 from dspex.pools import zygote
 
@@ -78,6 +78,33 @@ def test_a_pool_whose_workers_cannot_start_says_so(make_pool, monkeypatch, caplo
     ):
         pool.submit(square, 3).result(TIMEOUT_S)
     assert "cannot start" in caplog.text
+
+
+def test_a_pool_whose_workers_can_start_again_recovers(make_pool, monkeypatch, clock):
+    """While they cannot, tasks are soon refused at once; when they can, one task finds out, and all is well."""
+    fork, is_refused = zygote.Zygote.fork, True
+
+    def refuse(self, fds):
+        if is_refused:
+            raise PoolError("no forks here")
+        return fork(self, fds)
+
+    monkeypatch.setattr(zygote.Zygote, "fork", refuse)
+    pool = make_pool(workers=1, start="zygote")
+    for _ in range(3):
+        with pytest.raises(WorkerStartError):
+            pool.submit(square, 3).result(TIMEOUT_S)
+    with pytest.raises(CircuitOpenError, match=r"3 failures in a row; the last: .* no forks here"):
+        pool.submit(square, 3)
+    clock.now = 5.0
+    with pytest.raises(WorkerStartError):
+        pool.submit(square, 3).result(TIMEOUT_S)
+    assert "degraded" in pool.stats().how
+    with pytest.raises(CircuitOpenError, match=r"for 10\.0 s: a probe failed"):
+        pool.submit(square, 3)
+    clock.now, is_refused = 15.0, False
+    assert [pool.submit(square, k).result(TIMEOUT_S) for k in range(3)] == [0, 1, 4]
+    until(lambda: pool.stats().how == "zygote")
 
 
 def test_workers_that_begin_from_nothing_do_the_same(make_pool):

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+import time
 
 import pytest
 from conformance import EngineConformance, Gate, until
@@ -16,8 +17,10 @@ from tasks import (
     Rebuild,
     Unreadable,
     append,
+    die,
     die_once,
     environment,
+    fail,
     fork_and_go_on,
     nap_and_square,
     note,
@@ -36,17 +39,28 @@ from tasks import (
 from dspex import redact
 from dspex.errors import (
     CancelledError,
+    CircuitOpenError,
+    PoisonTaskError,
     PoolError,
+    PoolSaturatedError,
     RemoteError,
     SessionLostError,
     ShippingError,
+    TaskTimeoutError,
     WorkerCrashedError,
 )
-from dspex.events import SessionEnded, TaskRetried, WorkerDied, WorkerStarted
+from dspex.events import PoolBreakerTurned, SessionEnded, TaskRetried, WorkerDied, WorkerStarted
 from dspex.pools import state
 from dspex.pools.output import sink
 
 TIMEOUT_S = 30
+
+
+def lose_workers(pool, n):
+    """Have so many tasks cost their workers, one after the other."""
+    for _ in range(n):
+        with pytest.raises(WorkerCrashedError):
+            pool.submit(die, "SIGKILL", idempotent=False).result(TIMEOUT_S)
 
 
 def pid_of(pool):
@@ -68,13 +82,15 @@ class WorkerConformance(EngineConformance):
     # ── travelling ──────────────────────────────────────────────────────────────────────────────
 
     def test_an_argument_that_cannot_travel(self, pool):
-        """The error says which part of the call it is, and where."""
+        """The error says which argument of the call it is, by place or by name, and where in it."""
         with pytest.raises(ShippingError) as caught:
-            pool.submit(square, {"nested": [1, threading.Lock()]})
+            pool.submit(square, 1, {"nested": [1, threading.Lock()]})
         assert str(caught.value).splitlines()[0] == (
-            "an argument cannot travel to another process: [0][0]['nested'][1] is a lock: "
+            "an argument cannot travel to another process: args[1]['nested'][1] is a lock: "
             "cannot pickle '_thread.lock' object"
         )
+        with pytest.raises(ShippingError, match=r"process: x\['nested'\]\[1\] is a lock: cannot pickle"):
+            pool.submit(square, x={"nested": [1, threading.Lock()]})
         assert pool.submit(square, 2).result(TIMEOUT_S) == 4
 
     def test_a_function_that_cannot_travel(self, pool):
@@ -227,6 +243,86 @@ class WorkerConformance(EngineConformance):
         sink.reset(token)
         assert future.result(TIMEOUT_S) is None
         assert "could not be shown" in caplog.text
+
+    # ── its breaker ─────────────────────────────────────────────────────────────────────────────
+
+    def test_a_pool_that_cannot_work_says_so_at_once(self, make, clock, events, tmp_path):
+        """After three failures of its own it refuses, and after a while one task finds out whether it is well."""
+        pool = make(workers=1)
+        lose_workers(pool, 3)
+        with pytest.raises(
+            CircuitOpenError, match="failures in a row; the last: the worker died with"
+        ) as caught:
+            pool.submit(square, 3)
+        assert caught.value.message.startswith(
+            f"pool {pool.name!r} is not asked for 5.0 s: 3 failures in a row"
+        )
+        assert (caught.value.provider, caught.value.retry_after_s) == (f"pool {pool.name!r}", 5.0)
+        assert f"dx.pools.close({pool.name!r})" in caught.value.hint
+        assert (pool.stats().submitted, pool.stats().refused) == (3, 1)
+        assert "  breaker open for 5.0 s: 3 failures in a row; the last: the worker" in str(pool.stats())
+
+        clock.now = 5.0
+        gate = Gate(pool, tmp_path)
+        (probe,) = gate.fill()
+        with pytest.raises(CircuitOpenError, match="is being probed by another call"):
+            pool.submit(square, 3)
+        gate.open()
+        assert probe.result(TIMEOUT_S) == "through"
+        assert pool.submit(square, 3).result(TIMEOUT_S) == 9
+        turns = [each for each in events if isinstance(each, PoolBreakerTurned)]
+        assert [each.after for each in turns] == ["open", "half-open", "closed"]
+        assert {each.pool for each in turns} == {pool.name}
+        assert (turns[0].open_s, pool.stats().breaker) == (5.0, "closed")
+
+    def test_what_it_has_taken_on_it_does(self, make, clock, tmp_path):
+        """What runs or waits when the breaker opens is done, however it stands by then."""
+        pool = make(workers=2)
+        gate = Gate(pool, tmp_path)
+        (running,) = gate.fill()
+        dying = [pool.submit(die, "SIGKILL", idempotent=False) for _ in range(3)]
+        waiting = pool.submit(square, 4)
+        assert [type(each.exception(TIMEOUT_S)) for each in dying] == [WorkerCrashedError] * 3
+        with pytest.raises(CircuitOpenError):
+            pool.submit(square, 5)
+        assert waiting.result(TIMEOUT_S) == 16
+        gate.open()
+        assert running.result(TIMEOUT_S) == "through"
+        assert pool.stats().breaker.startswith("open for 5.0 s")
+        assert pool.stats().reconciles
+
+    def test_the_fault_of_others_opens_nothing(self, make, clock, events, tmp_path):
+        """What functions raise, what is stopped, late, or one too many, and what cannot travel says nothing of a pool."""
+        pool = make(workers=1, queue_limit=1, max_result_mib=1)
+        for _ in range(4):
+            with pytest.raises(ValueError, match="no"):
+                pool.submit(fail, "no").result(TIMEOUT_S)
+            with pytest.raises(ShippingError):
+                pool.submit(bytes, 2 << 20).result(TIMEOUT_S)
+            with pytest.raises(TaskTimeoutError):
+                pool.submit(time.sleep, 30, timeout_s=0.05).result(TIMEOUT_S)
+        gate = Gate(pool, tmp_path)
+        (running,) = gate.fill()
+        waiting = pool.submit(square, 2)
+        for _ in range(4):
+            with pytest.raises(PoolSaturatedError):
+                pool.submit(square, 3)
+        assert (waiting.cancel(), running.stop()) == (True, True)
+        gate.open()
+        with pytest.raises(PoisonTaskError):
+            pool.submit(die, "SIGKILL", timeout_s=None).result(TIMEOUT_S)
+        for _ in range(4):
+            with pytest.raises(PoisonTaskError):
+                pool.submit(die, "SIGKILL")
+        assert pool.submit(square, 3, timeout_s=None).result(TIMEOUT_S) == 9
+        assert pool.stats().breaker == "closed"
+        assert not any(isinstance(each, PoolBreakerTurned) for each in events)
+
+    def test_a_pool_without_a_breaker(self, make):
+        """If asked to, a pool goes on however often it fails."""
+        pool = make(workers=1, breaker=False)
+        lose_workers(pool, 3)
+        assert pool.submit(square, 3).result(TIMEOUT_S) == 9
 
     # ── losing workers ──────────────────────────────────────────────────────────────────────────
 

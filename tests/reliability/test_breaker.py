@@ -11,8 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dspex.errors import CircuitOpenError, DefinitionError
-from dspex.reliability.breaker import Breaker, BreakerSettings, Transition
+from dspex.errors import CircuitOpenError, DefinitionError, UnavailableError
+from dspex.reliability.breaker import Breaker, BreakerSettings, Transition, outcome_of
 
 IN_A_ROW = BreakerSettings(consecutive=5, failure_rate=None)
 
@@ -56,6 +56,12 @@ def test_what_opens_it(outcomes, settings, state):
             break
         record(breaker, outcome)
     assert breaker.state == state
+
+
+def test_what_a_broken_pool_refuses_is_not_the_providers_fault():
+    """A call that was not made, as the workers it should run in are broken, says nothing of a provider."""
+    assert outcome_of(CircuitOpenError("pool 'general' is not asked for 5.0 s")) == "ignored"
+    assert outcome_of(UnavailableError("down")) == "failure"
 
 
 def test_slow_answers_open_it(clock):
