@@ -42,7 +42,7 @@ def configure():
             objective=USUAL_FIRST,
             exploration=0.0,
             prices={name: PRICES[name] for name in names},
-            **{"cache": False, "modules": ["Predict"], **options},
+            **{"cache": False, "modules": ["Predict"], "adapters": "bridged", **options},
         )
         like("b/usual", 1.0)
         return runtime
