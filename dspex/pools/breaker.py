@@ -15,7 +15,6 @@ from dspex.errors import (
     PoisonTaskError,
     PoolError,
     WorkerCrashedError,
-    WorkerMemoryError,
     WorkerStartError,
 )
 from dspex.events import PoolBreakerTurned
@@ -77,10 +76,6 @@ class PoolBreaker:
 
     def _record(self, ticket: int, task: Task, error: BaseException | None) -> None:
         outcome = outcome_of(error)
-        if task.is_exempt and isinstance(error, WorkerMemoryError):
-            outcome = (
-                "ignored"  # such as a study, whose candidates may well want too much, one after the other
-            )
         if outcome == "failure":
             self._last = str(getattr(error, "message", error))
         ran_s = 0.0 if task.started_at is None else time.monotonic() - task.started_at
@@ -97,13 +92,14 @@ class PoolBreaker:
 def outcome_of(error: BaseException | None) -> Outcome:
     """Say what a task's end means for its pool.
 
-    What a function raises has come from a worker that is well. A call that costs every worker it is given is
-    at fault itself, and what waited, ran or was stopped as its caller asked says nothing.
+    What a function raises has come from a worker that is well. A call that costs every worker it is given, or
+    wants more memory than one may hold, is at fault itself, and what waited, ran or was stopped as its caller
+    asked says nothing.
 
     Examples
     --------
     >>> from dspex.errors import TaskTimeoutError
-    >>> [outcome_of(each) for each in (None, ValueError("mine"), WorkerMemoryError("full"))]
+    >>> [outcome_of(each) for each in (None, ValueError("mine"), WorkerCrashedError("died"))]
     ['success', 'success', 'failure']
     >>> [outcome_of(each) for each in (PoisonTaskError("again"), TaskTimeoutError("late"))]
     ['ignored', 'ignored']
@@ -115,4 +111,4 @@ def outcome_of(error: BaseException | None) -> Outcome:
     return "ignored" if isinstance(error, PoolError | CancelledError) else "success"
 
 
-_OWN: tuple[type[Any], ...] = (WorkerCrashedError, WorkerMemoryError, WorkerStartError, ClusterError)
+_OWN: tuple[type[Any], ...] = (WorkerCrashedError, WorkerStartError, ClusterError)

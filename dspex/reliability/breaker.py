@@ -259,7 +259,8 @@ class Breaker:
         self._failures += 1
         self._in_a_row += 1
         if settings.consecutive is not None and self._in_a_row >= settings.consecutive:
-            return self._open(f"{self._in_a_row} failures in a row")
+            row = self._in_a_row
+            return self._open(f"{row} failures in a row" if row > 1 else "a failure")
         n, rate = len(calls), settings.failure_rate
         if rate is not None and n >= settings.min_calls and self._failures >= rate * n:
             return self._open(f"{self._failures} of the last {n} calls failed")
