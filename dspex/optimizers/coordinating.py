@@ -76,7 +76,7 @@ class Coordinating:
         Why it ended.
     notices
         What was mended or went unexpectedly.
-    turns
+    stints
         What each optimizer did in its turn, in the order in which they ended.
     candidates
         What each program said that an optimizer of DSPy tried.
