@@ -17,8 +17,10 @@ from dspex.bridge.watching import Watcher
 from dspex.optimizers.evaluate import Evaluator
 from dspex.optimizers.ledger import Ledger
 from dspex.optimizers.stats import false_alarms
+from dspex.optimizers.waiting import Waiting
 from dspex.pools import make_pool
 from dspex.records import Score, Trial, Usage
+from dspex.reliability import Guards, Reliability
 from dspex.store import Store
 
 if TYPE_CHECKING:
@@ -101,7 +103,12 @@ def _evaluated(task: sandbox.Task) -> _Evaluated:
     with tempfile.TemporaryDirectory() as folder:
         store, pool = Store(str(Path(folder) / "study.db")), make_pool("inline", 1)
         evaluator = Evaluator(
-            task.metric, Ledger("s", store, "m"), pool, stopped=lambda: False, announce=lambda _: None
+            task.metric,
+            Ledger("s", store, "m"),
+            pool,
+            stopped=lambda: False,
+            announce=_ignore,
+            waiting=Waiting(Guards(Reliability()), "s", ["sandbox/small"], publish=_ignore),
         )
         began = time.process_time()
         found = evaluator.evaluate(_program(task), sandbox.lm("small"), "c", task.dev[:_EXAMPLES])

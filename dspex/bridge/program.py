@@ -17,7 +17,7 @@ from dspex.bridge.compiled.accelerate import accelerated
 from dspex.bridge.failures import translate
 from dspex.bridge.observe import metered
 from dspex.bridge.parts import SWAPPABLE
-from dspex.errors import DefinitionError, DspexError, ProviderError, UnknownNameError
+from dspex.errors import DefinitionError, DspexError, ExhaustedError, ProviderError, UnknownNameError
 from dspex.records import Outcome, Usage
 from dspex.redact import redact, redacted_traceback
 
@@ -165,7 +165,7 @@ def run(
         try:
             prediction = program(**inputs)
         except Exception as error:
-            ours = translate(error, provider=str(lm.model))
+            ours = translate(error, provider=_provider(error, lm))
             if not isinstance(error, failures) and not isinstance(ours, ProviderError):
                 raise
             told = error if ours is None else ours
@@ -173,6 +173,18 @@ def run(
             failure = ours if isinstance(ours, ProviderError) else None
             return None, Outcome(None, meter.usage, redact(_described(told)), trace, failure=failure)
         return prediction, Outcome(_fields(prediction), meter.usage)
+
+
+def _provider(error: Exception, lm: dspy.BaseLM) -> str:
+    """Name whose failure an error is: DSPy's say so, others are laid to the model in force."""
+    return str(getattr(error, "model", None) or lm.model)
+
+
+def _blamed(error: DspexError | None) -> ProviderError | None:
+    """Return the failure of a provider that an error is, or that all ways of an execution have met."""
+    if isinstance(error, ExhaustedError) and all(each.retryable for each in error.failures):
+        error = next(iter(error.failures), None)
+    return error if isinstance(error, ProviderError) else None
 
 
 def adapter_in_force() -> dspy.Adapter | None:
@@ -199,6 +211,8 @@ class Judgement(NamedTuple):
     score: float
     error: str | None
     feedback: str | None
+    failure: ProviderError | None = None
+    """What a model's provider did wrong that the metric asked, if that is why there is no score."""
 
 
 def judged(
@@ -214,17 +228,23 @@ def judged(
     Such a metric asks `lm` unless it has a model of its own.
     """
     with metered(stop) as meter, dspy.context(lm=lm):
-        found = _judged(metric, example, prediction)
+        found = _judged(metric, example, prediction, lm)
     usage = meter.usage
     return found, usage if usage.calls else Usage()
 
 
-def _judged(metric: Callable[..., Any], example: dspy.Example, prediction: dspy.Prediction) -> Judgement:
+def _judged(
+    metric: Callable[..., Any],
+    example: dspy.Example,
+    prediction: dspy.Prediction,
+    lm: dspy.BaseLM | None = None,
+) -> Judgement:
     try:
         value = metric(example, prediction)
         return Judgement(as_number(value, metric), None, getattr(value, "feedback", None))
-    except Exception:  # noqa: BLE001  # the user's own code: any failure of it is a data point
-        return Judgement(0.0, redact(traceback.format_exc()), None)
+    except Exception as error:  # noqa: BLE001  # the user's own code: any failure of it is a data point
+        failure = None if lm is None else _blamed(translate(error, provider=_provider(error, lm)))
+        return Judgement(0.0, redact(traceback.format_exc()), None, failure)
 
 
 def ideal_prediction(example: dspy.Example, outputs: Sequence[str]) -> dspy.Prediction:
