@@ -101,7 +101,7 @@ class Waiting:
     @property
     def notices(self) -> list[str]:
         """For whom it has waited, and how long, in sentences."""
-        return [f"waited {seconds:.0f} s for {name}" for name, seconds in list(self._waited.items())]
+        return [f"waited {seconds:.1f} s for {name}" for name, seconds in list(self._waited.items())]
 
     def answered(self, models: Iterable[str]) -> None:
         """Note that these models are well."""
@@ -201,11 +201,12 @@ class Waiting:
             waited_for = self.now or f"waits for {', '.join(sorted(since))}"
             self.out_of_time = f"{self._seconds:g} s are over; it {waited_for}"
             raise CancelledError(self.out_of_time)
-        now = self.guards.clock()
         for name, at in since.items():
-            self._check_patience(name, now - max(at, self._answered.get(name, -math.inf)))
+            self.check_patience(name, at)
 
-    def _check_patience(self, model: str, waited_s: float) -> None:
+    def check_patience(self, model: str, since: float) -> None:
+        """Raise if a model has answered nothing for too long, as `check` does."""
+        waited_s = self.guards.clock() - max(since, self._answered.get(model, -math.inf))
         ahead_s = self.guards.of(model).retry_after_s
         if waited_s + ahead_s <= self._patience_s:
             return

@@ -147,8 +147,8 @@ def test_a_pause_is_announced_and_shown(configure, server):
     (went_on,) = [each for each in told if isinstance(each, StudyWentOn)]
     assert (paused.study, paused.model, paused.reason) == ("study", NAME, "its breaker is open")
     assert (went_on.study, went_on.model) == ("study", NAME)
-    assert f"waited {went_on.waited_s:.0f} s for {NAME}" in study.notices
-    assert f"waited {went_on.waited_s:.0f} s" in study.reason
+    assert f"waited {went_on.waited_s:.1f} s for {NAME}" in study.notices
+    assert f"waited {went_on.waited_s:.1f} s" in study.reason
 
 
 def test_calls_and_studies_share_what_is_known_of_a_model(configure, server):
@@ -285,6 +285,95 @@ def test_failures_come_back_from_workers(configure, server, undisturbed):
         del named._specs["remote"]
     assert study.trials[COLUMNS].equals(undisturbed[0])
     assert any(isinstance(each, StudyPaused) for each in told)
+
+
+# ── DSPy's own optimizers ───────────────────────────────────────────────────────────────────────
+
+
+def compiled(**changes):
+    return begin(
+        space=None,
+        optimizer=dx.optimizers.BootstrapFewShotWithRandomSearch(num_candidate_programs=2, max_errors=1),
+        trainset=TRIAGE.train[:10],
+        budget=None,
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def compiled_undisturbed():
+    """Compile on a provider that is well."""
+    with dx.sandbox.serve() as server:
+        lm = dspy.LM(NAME, api_base=server.url, api_key="none", cache=False)
+        dx.configure([lm], store="memory", prices={NAME: dx.Price(1.0, 1.0)})
+        study = compiled().wait()
+        return tried(study), len(server.calls)
+
+
+def tried(study):
+    """Return what each program scored; in which order they end is DSPy's threads' affair."""
+    columns = ["phase", "score", "n_examples", "n_failed"]
+    return sorted(map(tuple, study.trials[columns].to_numpy().tolist()))
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [{**DOWN, "calls": [15, 22]}],
+        [{"kind": "rate_limit", "retry_after_s": 0.2, "calls": [5, 15]}],
+    ],
+    ids=["outage", "rate limit"],
+)
+def test_dspys_optimizers_wait_too(configure, server, compiled_undisturbed, faults):
+    """What they try and what it scores is the same; a call that failed is made once more by nobody else."""
+    server.set_faults(faults)
+    _, told = configure()
+    n_before = len(server.calls)
+    study = compiled().wait()
+    programs, n_calls = compiled_undisturbed
+    assert any(isinstance(each, StudyPaused) for each in told)
+    assert tried(study) == programs
+    assert only_unreadable(study)
+    n_failed = sum(call.mishap is not None for call in server.calls[n_before:])
+    assert len(server.calls) - n_before == n_calls + n_failed
+
+
+def test_they_end_when_patience_does(configure, server, compiled_undisturbed):
+    """The study says so, nothing counts as failed, and it goes on where it was."""
+    server.set_faults([{**DOWN, "calls": [14, 1_000_000]}])
+    configure(patience_s=0.3)
+    n_before = len(server.calls)
+    with pytest.raises(ExecutionError, match="answered nothing for"):
+        compiled().wait()
+    server.set_faults(None)
+    study = compiled(resume=True).wait()
+    assert tried(study) == compiled_undisturbed[0]
+    answered = sum(call.mishap is None for call in server.calls[n_before:])
+    assert answered == compiled_undisturbed[1]
+
+
+def test_they_are_cancelled_while_they_wait(configure, server):
+    """At once, and a wrong key ends them before anything is tried twice."""
+    server.set_faults([{**DOWN, "calls": [14, 1_000_000]}])
+    configure(breaker=BreakerSettings(cool_down_s=60))
+    study = compiled()
+    until(study, lambda: study.pause is not None)
+    study.cancel()
+    assert study.wait().state == "cancelled"
+    configure(key="a-wrong-key")
+    with pytest.raises(ExecutionError, match="does not take the key"):
+        compiled().wait()
+
+
+def test_what_they_make_runs_and_is_saved_without_a_study(configure, tmp_path):
+    """Its models are ordinary ones: DSPy loads them, with its own retries."""
+    configure()
+    study = compiled().wait()
+    study.compiled.save(str(tmp_path / "program.json"))
+    assert "patient" not in (tmp_path / "program.json").read_text().lower()
+    lm = study.compiled.predictors()[0].lm
+    assert lm is None or lm.num_retries == 3
+    assert study.program(message=TRIAGE.dev[0].message).label
 
 
 def test_without_reliability_failures_are_data_points(server):
