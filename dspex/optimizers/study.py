@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import CancelledError, ExecutionError
 from dspex.events import EventBus, StudyAwaited, StudyFinished, StudyStarted
-from dspex.optimizers import holdout
+from dspex.optimizers import holdout, tables
 from dspex.optimizers.compiling import Compiling
 from dspex.optimizers.coordinating import Coordinating
 from dspex.optimizers.experiment import Experiment
@@ -200,45 +200,12 @@ class Study(Experiment):
     @property
     def trials(self) -> pd.DataFrame:
         """One row a trial: number, phase, score, examples, failures, cost, latency, and each variable."""
-        import pandas as pd
-
-        rows = [
-            {
-                "number": trial.number,
-                "phase": trial.phase,
-                "score": trial.score,
-                "n_examples": trial.n_examples,
-                "n_failed": trial.n_failed,
-                "calls": trial.usage.calls,
-                "cost_usd": trial.usage.cost_usd,
-                "latency_s": trial.usage.latency_s,
-                **trial.configuration,
-            }
-            for trial in self.finished_trials
-        ]
-        return pd.DataFrame(rows).set_index("number") if rows else pd.DataFrame()
+        return tables.of_trials(self.finished_trials)
 
     @property
     def scores(self) -> pd.DataFrame:
         """The ledger: one row per program and example, with the traceback of what failed."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            [
-                {
-                    "configuration": score.configuration_key,
-                    "program": score.text_key,
-                    "example": score.example_key,
-                    "repetition": score.repetition,
-                    "score": score.score,
-                    "feedback": score.feedback,
-                    "cost_usd": score.usage.cost_usd,
-                    "latency_s": score.usage.latency_s,
-                    "error": score.error,
-                }
-                for score in self._ledger.rows()
-            ]
-        )
+        return tables.of_scores(self._ledger.rows())
 
     @property
     def baseline(self) -> Trial | None:
@@ -340,15 +307,7 @@ class Study(Experiment):
 
         Empty where there is one optimizer.
         """
-        import pandas as pd
-
-        columns = ["by", "round", "from", "to", "calls", "cost_usd"]
-        rows = [
-            (stint.optimizer, stint.round, stint.before, stint.after, stint.usage.calls, stint.usage.cost_usd)
-            for stint in self.stints
-            if stint.after > stint.before
-        ]
-        return pd.DataFrame(rows, columns=columns)
+        return tables.of_gains(self.stints)
 
     @property
     def stints(self) -> tuple[Stint, ...]:
