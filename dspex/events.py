@@ -146,6 +146,25 @@ class StintFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class StudyPaused:
+    """A study waits for a model that is not to be asked at the moment; `reason` says why."""
+
+    study: str
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudyWentOn:
+    """The model that a study waited for answers again."""
+
+    study: str
+    model: str
+    waited_s: float
+    """Since it failed first."""
+
+
+@dataclass(frozen=True, slots=True)
 class StudyFinished:
     """A study ended. `reason` says why; `error` is set when it failed."""
 
@@ -271,6 +290,8 @@ Event = (
     | TrialFinished
     | StintStarted
     | StintFinished
+    | StudyPaused
+    | StudyWentOn
     | StudyFinished
     | StudyAwaited
     | WorkerStarted

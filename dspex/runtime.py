@@ -24,6 +24,7 @@ from dspex.optimizers.continuous import Continuous
 from dspex.optimizers.definition import define, name_of
 from dspex.optimizers.measure import InWorkers, here
 from dspex.optimizers.study import Study
+from dspex.optimizers.waiting import Waiting
 from dspex.orchestrator.analyze import title_of
 from dspex.orchestrator.cache import Cache, ResponseCache
 from dspex.orchestrator.engine import Orchestrator
@@ -299,6 +300,7 @@ class Runtime:
             known=known,
             measure=measure,
             pauses=self._searching_pauses,
+            waiting=self._waiting(definition),
         )
         if isinstance(space, Registry) and (definition.recipe is None or definition.varies):
             study.lease_of(space, on_conflict)
@@ -322,6 +324,17 @@ class Runtime:
         )
         self.watches.append(watch)
         return watch.start()
+
+    def _waiting(self, definition: Definition) -> Waiting | None:
+        if self.protection is None:
+            return None
+        return Waiting(
+            self.protection.guards,
+            definition.name,
+            definition.models,
+            seconds=definition.budget.seconds,
+            publish=self.events.publish,
+        )
 
     def _searching_pauses(self) -> bool:
         if self.protection is None:

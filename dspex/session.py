@@ -348,7 +348,8 @@ def optimize(
         If another study has leased variables of the registry: ``wait`` until they are free, ``abort``, or
         ``preempt``, which cancels the other one.
     timeout_s
-        How long one example may take when the study scores it; one that takes longer scores 0.
+        How long one example may take when the study scores it; one that takes longer scores 0. Waiting for a
+        provider that fails does not count.
     holdout
         A share of the examples that are scored, or examples of their own, that the search never sees. The
         best and the default are scored on them once it is over, beside the budget; ``study.comparison`` says

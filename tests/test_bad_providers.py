@@ -15,6 +15,7 @@ from dspex.errors import (
     AuthenticationError,
     BadResponseError,
     ContextWindowExceededError,
+    ExecutionError,
     ExhaustedError,
     ModelNotFoundError,
     RequestRefusedError,
@@ -167,6 +168,18 @@ def _complaining(event):
     raise ValueError(f"a subscriber met {PLANTED}")
 
 
+def _how_it_failed(study):
+    with pytest.raises(ExecutionError, match="does not take the key") as refused:
+        study.wait()
+    return [str(refused.value), redact.redacted_traceback(refused.value)]
+
+
+def _saved_with(lm, study, path):
+    program = study.program
+    program.set_lm(lm)
+    program.save(str(path))
+
+
 @pytest.mark.usefixtures("forgotten")
 def test_a_planted_key_is_found_nowhere(server, tmp_path, caplog, capsys):
     """Not in errors and their causes, logs, reprs, events, tables, pages, studies, saved programs or the store's file."""
@@ -213,7 +226,8 @@ def test_a_planted_key_is_found_nowhere(server, tmp_path, caplog, capsys):
         trainset=TRIAGE.train[:3],
         metric=dx.metrics.exact_match,
         budget=dx.Budget(trials=2),
-    ).wait()
+    )
+    seen += _how_it_failed(failing)
     for each in (study, failing):
         seen += [repr(each), str(each.trials), str(each.scores), each.reason]
         seen += [json.dumps(dict(each.definition.identity), default=repr)]
@@ -221,9 +235,7 @@ def test_a_planted_key_is_found_nowhere(server, tmp_path, caplog, capsys):
     seen += [each.to_csv() + each.to_html() for each in tables]
     decision = dx.explain(SIGNATURE, message=MESSAGE)
     seen += [repr(runtime), repr(decision), runtime_html(runtime), decision_html(decision)]
-    program = failing.program
-    program.set_lm(lm)
-    program.save(str(tmp_path / "program.json"))
+    _saved_with(lm, study, tmp_path / "program.json")
     runtime.close()
     assert "[redacted]" in caplog.text
     with sqlite3.connect(store) as database:

@@ -172,13 +172,13 @@ def test_what_takes_minutes_is_run_by_name_only(monkeypatch, capsys):
 
 
 def test_studies_print_every_figure(monkeypatch, capsys):
-    """What a study adds to an evaluation, how often it errs, and how soon a long one is back."""
+    """What a study and a guard add to an evaluation, how often it errs, and how soon a long one is back."""
     for name, value in (("_EXAMPLES", 4), ("_ROUNDS", 1), ("_TRIALS", 20), ("_SIMULATIONS", 40)):
         monkeypatch.setattr(studies, name, value)
     bench.run(["studies"])
     lines = capsys.readouterr().out.splitlines()[3:]
-    assert [line[-2:].strip() for line in lines] == ["ms", "ms", "ms", "%", "%", "s"]
-    assert all(0 <= float(line[60:-2]) <= 10 for line in lines[3:5])
+    assert [line[-2:].strip() for line in lines] == ["ms", "ms", "ms", "us", "%", "%", "s"]
+    assert all(0 <= float(line[60:-2]) <= 10 for line in lines[4:6])
     assert float(lines[-1][60:-2]) >= 0
 
 

@@ -232,6 +232,8 @@ def test_a_study_that_runs_pauses_and_goes_on(runtime):
     while runtime.protection.degradation.level is Level.NORMAL:
         pass
     assert not study.is_done
+    assert study.pause == "waits for a calmer machine"
+    assert study.pause in repr(study)
     stop_straining()
     load[0] = Load()
     assert len(study.wait().trials) >= 4

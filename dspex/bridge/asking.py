@@ -44,6 +44,28 @@ def asker(lm: dspy.BaseLM, *, past_caches: bool = False, rollout: int | None = N
     return made
 
 
+def asked_once(program: dspy.Module, lm: dspy.BaseLM) -> tuple[dspy.Module, dspy.BaseLM]:
+    """Return a program and the model of its unbound predictors as `asker` makes them; the originals stay.
+
+    A program that cannot be copied is returned as it is.
+    """
+    own = [predictor.lm for predictor in program.predictors()]
+    askers = [None if each is None else asker(each) for each in own]
+    made = program
+    if any(each is not before for each, before in zip(askers, own, strict=True)):
+        made = program.deepcopy()
+    if made is not program:
+        for predictor, each in zip(made.predictors(), askers, strict=True):
+            predictor.lm = each
+    return made, asker(lm)
+
+
+def models_of(program: dspy.Module, lm: dspy.BaseLM) -> list[dspy.BaseLM]:
+    """Return the models that a program's predictors ask, if `lm` is in force."""
+    own = [lm if predictor.lm is None else predictor.lm for predictor in program.predictors()]
+    return list({id(each): each for each in own}.values())
+
+
 def is_local(lm: dspy.BaseLM) -> bool:
     """Whether a model runs in this process, such as the sandbox's."""
     return isinstance(getattr(lm, "_engine_spec", None), AnswererEngine)

@@ -15,6 +15,7 @@ from dspex.bridge import identity, quiet, replies
 from dspex.bridge.bound import WAY, way_of
 from dspex.bridge.compiled.accelerate import accelerated
 from dspex.bridge.observe import Meter, metered, note_rollout
+from dspex.bridge.patient import in_charge
 from dspex.bridge.watching import inputs_key_of
 from dspex.errors import DefinitionError
 from dspex.records import Candidate
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dspex.bridge.identity import Said
+    from dspex.bridge.patient import InCharge
     from dspex.bridge.watching import Watcher
 
 
@@ -76,12 +78,17 @@ def at_work(
     *,
     stopped: Callable[[], bool],
     threads: int,
+    calling: InCharge | None = None,
 ) -> Iterator[Meter]:
-    """Set up everything that a study needs around DSPy's own code: metered, stoppable, kept and silent."""
+    """Set up everything that a study needs around DSPy's own code: metered, stoppable, kept and silent.
+
+    With `calling`, calls to models go through that, too.
+    """
     quiet.install()
     with ExitStack() as stack:
         meter = stack.enter_context(metered(stopped, is_gated=False))
         stack.enter_context(accelerated())
+        stack.enter_context(in_charge(calling))
         stack.enter_context(replies.standing())
         around = _Around(meter, replies.Replies(study, keeper, stopped))
         stack.enter_context(

@@ -17,7 +17,7 @@ from dspex.bridge.compiled.accelerate import accelerated, is_chosen
 from dspex.bridge.failures import translate
 from dspex.bridge.observe import metered
 from dspex.bridge.parts import SWAPPABLE
-from dspex.errors import DefinitionError, DspexError, ProviderError, UnknownNameError
+from dspex.errors import DefinitionError, DspexError, ExhaustedError, ProviderError, UnknownNameError
 from dspex.records import Outcome, Usage
 from dspex.redact import redact, redacted_traceback
 
@@ -180,6 +180,13 @@ def _provider(error: Exception, lm: dspy.BaseLM) -> str:
     return str(getattr(error, "model", None) or lm.model)
 
 
+def _blamed(error: DspexError | None) -> ProviderError | None:
+    """Return the failure of a provider that an error is, or that all ways of an execution have met."""
+    if isinstance(error, ExhaustedError) and all(each.retryable for each in error.failures):
+        error = next(iter(error.failures), None)
+    return error if isinstance(error, ProviderError) else None
+
+
 def adapter_in_force() -> dspy.Adapter | None:
     """Return the adapter that was set with `dspy.configure` or `dspy.context`, if one was."""
     return dspy.settings.adapter
@@ -241,8 +248,7 @@ def _judged(
         value = metric(example, prediction)
         return Judgement(as_number(value, metric), None, getattr(value, "feedback", None))
     except Exception as error:  # noqa: BLE001  # the user's own code: any failure of it is a data point
-        ours = None if lm is None else translate(error, provider=_provider(error, lm))
-        failure = ours if isinstance(ours, ProviderError) else None
+        failure = None if lm is None else _blamed(translate(error, provider=_provider(error, lm)))
         return Judgement(0.0, redact(traceback.format_exc()), None, failure)
 
 

@@ -20,6 +20,7 @@ from dspy.clients.legacy_outputs import plain
 
 from dspex.bridge import identity
 from dspex.bridge.observe import Stopped
+from dspex.bridge.patient import patient
 from dspex.bridge.prices import price_of
 from dspex.records import Reply, Usage
 
@@ -202,8 +203,8 @@ _users = 0
 
 
 def cached(lm: dspy.BaseLM) -> dspy.BaseLM:
-    """Return a copy of a model whose replies DSPy looks up before it asks."""
-    return lm.copy(cache=True)
+    """Return a copy of a model whose replies DSPy looks up before it asks, and whose calls may be answered for."""
+    return patient(lm.copy(cache=True))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dspex.errors import DataError
 if TYPE_CHECKING:
     from dspex.records import Usage
 
-_SEARCH_TRIALS = 40
+SEARCH_TRIALS = 40
 """Trials of a search whose budget does not say."""
 
 
@@ -97,6 +97,6 @@ class Budget:
     def completed(self, *, n_searches: int = 1, is_search: bool = True) -> Budget:
         """Limit the trials where nothing else ends the study: a search alone, or several that have no limit at all."""
         if is_search:
-            return replace(self, trials=_SEARCH_TRIALS) if self.trials is None else self
+            return replace(self, trials=SEARCH_TRIALS) if self.trials is None else self
         is_open = all(getattr(self, field.name) is None for field in fields(self))
-        return replace(self, trials=_SEARCH_TRIALS * n_searches) if is_open and n_searches > 1 else self
+        return replace(self, trials=SEARCH_TRIALS * n_searches) if is_open and n_searches > 1 else self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from dspex.optimizers.budget import SEARCH_TRIALS
 from dspex.optimizers.coordinate import Coordinate
 from dspex.variables import using
 
@@ -16,8 +17,6 @@ _BATCH = 32
 """Examples of SIMBA's mini-batch."""
 _RUNS = 20
 """So many runs of a batch SIMBA needs at least, before a step of it pays."""
-_TRIALS = 40
-"""Trials of a search whose budget does not say."""
 
 
 class Chosen(NamedTuple):
@@ -91,11 +90,11 @@ def _is_text(name: str) -> bool:
 def _has_room(budget: Budget | None, n_examples: int) -> bool:
     """Whether somebody can write texts beside a search: it must be scored a few times."""
     limits = budget is not None and budget.calls is not None
-    return not limits or _affordable_trials(budget, n_examples) >= _TRIALS // 2
+    return not limits or _affordable_trials(budget, n_examples) >= SEARCH_TRIALS // 2
 
 
 def _affordable_trials(budget: Budget | None, n_examples: int) -> int:
-    trials = _TRIALS if budget is None or budget.trials is None else budget.trials
+    trials = SEARCH_TRIALS if budget is None or budget.trials is None else budget.trials
     if budget is None or budget.calls is None:
         return trials
     return min(trials, budget.calls // max(n_examples, 1))

@@ -14,8 +14,9 @@ from dspex.bridge import identity, teleprompters
 from dspex.bridge import program as program_bridge
 from dspex.bridge.observe import Stopped
 from dspex.bridge.watching import Watcher
-from dspex.errors import CancelledError, DataError, ExecutionError
+from dspex.errors import CancelledError, DataError, ExecutionError, ProviderError
 from dspex.native.metrics import as_gepa
+from dspex.optimizers.calling import Calling
 from dspex.optimizers.candidates import Tried, believed, configuration_of, nearest, why_no_demos
 from dspex.optimizers.varying import Fixed, Varying
 from dspex.records import Candidate, Configuration, Score, Trial, TrialPhase, Usage
@@ -74,7 +75,7 @@ class Compiling:
         self._n_seen = self._n_paid = 0
         self._paid_for_rows = Usage()
         self._is_closed = False
-        self._refused: DataError | None = None
+        self._refused: DataError | ProviderError | None = None
         self._gained_at = 0
         self._halted = threading.Event()
         self._paid_before = shop.store.replies_usage(self._what.name)
@@ -120,7 +121,12 @@ class Compiling:
         student, lm, _ = compile_bridge.lifted(self._what.student, self._what.default_lm)
         student = self._made.student(student)
         with compile_bridge.at_work(
-            self._what.name, lm, self._shop.store, stopped=self._is_over, threads=self._shop.pool.workers
+            self._what.name,
+            lm,
+            self._shop.store,
+            stopped=self._is_over,
+            threads=self._shop.pool.workers,
+            calling=self._calling(),
         ) as meter:
             self._meter = meter
             try:
@@ -203,6 +209,14 @@ class Compiling:
             self._halted.set()
         return spent is not None
 
+    def _calling(self) -> Calling | None:
+        waiting = self._shop.waiting
+        return None if waiting is None else Calling(waiting, check=self._check, refused=self._refuse)
+
+    def _refuse(self, error: DataError | ProviderError) -> None:
+        self._refused = self._refused or error
+        self._halted.set()
+
     def _check(self) -> None:
         if self._is_over():
             raise Stopped
@@ -259,11 +273,13 @@ class Compiling:
     def _check_score(self, score: float) -> None:
         largest = teleprompters.largest_score(self._recipe)
         if abs(score) > largest:
-            self._refused = DataError(
-                f"{self._recipe.kind} handles scores up to {largest:g} at this temperature, the metric returned {score:g}",
-                hint="scale the metric to [0, 1], or raise the temperatures with it",
+            self._refuse(
+                DataError(
+                    f"{self._recipe.kind} handles scores up to {largest:g} at this temperature, the metric "
+                    f"returned {score:g}",
+                    hint="scale the metric to [0, 1], or raise the temperatures with it",
+                )
             )
-            self._halted.set()
             raise Stopped
 
     def _trial_of(self, seen: Seen) -> Tried:

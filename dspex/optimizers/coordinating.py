@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dspex.bridge import compile as compile_bridge
 from dspex.bridge import examples as examples_bridge
 from dspex.bridge import identity, varying
-from dspex.errors import CancelledError, DataError, ExecutionError
+from dspex.errors import CancelledError, DataError, ExecutionError, ProviderError
 from dspex.events import StintFinished, StintStarted
 from dspex.optimizers.candidates import configuration_of
 from dspex.optimizers.compiling import Compiling
@@ -76,7 +76,7 @@ class Coordinating:
         Why it ended.
     notices
         What was mended or went unexpectedly.
-    turns
+    stints
         What each optimizer did in its turn, in the order in which they ended.
     candidates
         What each program said that an optimizer of DSPy tried.
@@ -252,7 +252,9 @@ class Coordinating:
     def _close(self, turn: _Work, round_: int, begun: Standing) -> None:
         """See what a turn has found, and whether it is better than what it began with."""
         reason = turn.work.reason
-        if isinstance(turn.error, (ExecutionError, DataError)) and not isinstance(turn.error, CancelledError):
+        # A provider that is not waited for any longer fails whoever asks it next, too.
+        ends_all = isinstance(turn.error, (CancelledError, ProviderError))
+        if isinstance(turn.error, (ExecutionError, DataError)) and not ends_all:
             reason = f"failed: {turn.error}"
             self.notices.append(f"{turn.member.name} {reason}")
         elif turn.error is not None and not isinstance(turn.error, CancelledError):

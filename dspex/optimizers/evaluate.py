@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextvars
-import threading
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dspex.bridge import examples as examples_bridge
 from dspex.bridge import identity
 from dspex.bridge.observe import Stopped
-from dspex.errors import CancelledError
-from dspex.optimizers.measure import here
+from dspex.errors import ProviderError
+from dspex.optimizers.gathering import Gathering, Job, Row, Unanswered
+from dspex.optimizers.guarded import Guarded
+from dspex.optimizers.measure import Timed, here
 from dspex.records import Score, ScoreKey, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     import dspy
 
     from dspex.optimizers.ledger import Ledger
     from dspex.optimizers.measure import Measure
+    from dspex.optimizers.waiting import Waiting
     from dspex.pools import Pool
 
 _POLL_S = 0.05
-"""How soon a cancellation is noticed while models are being waited for."""
+"""How soon a cancellation is noticed while another study is being waited for."""
 
 
 class Task(NamedTuple):
@@ -47,16 +48,6 @@ class Scored(NamedTuple):
     """What was newly paid for."""
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A task's program, told from others by what it says."""
-
-    program: dspy.Module
-    lm: dspy.BaseLM
-    text_key: str
-    configuration_key: str
-
-
 class Evaluator:
     """Runs programs on examples and scores what they answer.
 
@@ -74,6 +65,8 @@ class Evaluator:
         How long one example may take; one that takes longer scores 0, and the others go on.
     measure
         Where a program runs on an example: by default on the pool's thread.
+    waiting
+        What is done about models whose providers fail; without it that scores 0, as any failure does.
     """
 
     def __init__(
@@ -86,14 +79,17 @@ class Evaluator:
         announce: Callable[[Score], None],
         timeout_s: float | None = None,
         measure: Measure = here,
+        waiting: Waiting | None = None,
     ) -> None:
         self._metric = metric
         self._ledger = ledger
         self._pool = pool
         self._stopped = stopped
         self._announce = announce
-        self._timeout_s = timeout_s
-        self._measure = measure
+        self._waiting = waiting
+        self._measure = measure if timeout_s is None else Timed(measure, timeout_s)
+        if waiting is not None:
+            self._measure = Guarded(self._measure, waiting)
 
     def evaluate(
         self, program: dspy.Module, lm: dspy.BaseLM, configuration_key: str, examples: Sequence[dspy.Example]
@@ -108,39 +104,31 @@ class Evaluator:
         ------
         CancelledError
             If `stopped` says so; what was scored until then is in the ledger.
+        ProviderError
+            If a model does not answer, and is waited for no longer.
         """
         known: list[dict[str, Score]] = []
-        pending: dict[concurrent.futures.Future[Score], tuple[int, str]] = {}
+        rows: list[Row] = []
         for number, task in enumerate(tasks):
             by_key = {examples_bridge.key_of(example): example for example in task.examples}
             text_key = identity.run_key(task.program, identity.said_by(task.program), task.lm)
-            job = _Job(task.program, task.lm, text_key, task.configuration_key)
+            job = Job(number, task.program, task.lm, text_key, task.configuration_key)
             known.append(self._ledger.find_all(text_key, task.configuration_key, list(by_key)))
-            for key, example in by_key.items():
-                if key not in known[number]:
-                    pending[self._pool.submit(self._once, job, key, example)] = number, key
-        new = self._gathered(pending)
+            rows += [Row(job, key, example) for key, example in by_key.items() if key not in known[number]]
+        new = self._gathered(rows)
         return [
             self._scored(task, found, new.get(k, {}))
             for k, (task, found) in enumerate(zip(tasks, known, strict=True))
         ]
 
-    def _gathered(
-        self, pending: dict[concurrent.futures.Future[Score], tuple[int, str]]
-    ) -> dict[int, dict[str, Score]]:
+    def _gathered(self, rows: Sequence[Row]) -> dict[int, dict[str, Score]]:
         """Wait for rows, and keep each as it comes."""
         new: dict[int, dict[str, Score]] = {}
-        while pending:
-            if self._stopped():
-                for future in pending:
-                    future.cancel()
-                raise CancelledError("the evaluation was cancelled")
-            done, _ = concurrent.futures.wait(pending, timeout=_POLL_S, return_when="FIRST_COMPLETED")
-            for future in done:
-                number, key = pending.pop(future)
-                new.setdefault(number, {})[key] = scored = self._result(future)
-                self._ledger.add(scored)
-                self._announce(scored)
+        gathering = Gathering(self._pool, self._once, waiting=self._waiting, stopped=self._stopped)
+        for row, score in gathering.gathered(rows):
+            new.setdefault(row.job.number, {})[row.example_key] = score
+            self._ledger.add(score)
+            self._announce(score)
         return new
 
     @staticmethod
@@ -150,16 +138,10 @@ class Evaluator:
         spent = sum((new[key].usage for key in dict.fromkeys(keys) if key in new), Usage())
         return Scored([new[key] if key in new else known[key] for key in keys], spent)
 
-    @staticmethod
-    def _result(future: concurrent.futures.Future[Score]) -> Score:
-        try:
-            return future.result()
-        except Stopped as stopped:
-            raise CancelledError("the evaluation was cancelled") from stopped
-
-    def _once(self, job: _Job, example_key: str, example: dspy.Example) -> Score:
+    def _once(self, row: Row) -> Score:
         """Evaluate, unless another study is at this very row: then take what it gets."""
-        key = ScoreKey(job.text_key, job.configuration_key, example_key, self._ledger.metric_key)
+        job = row.job
+        key = ScoreKey(job.text_key, job.configuration_key, row.example_key, self._ledger.metric_key)
         flights = self._ledger.flights
         while (flying := flights.join(key)) is not None:
             theirs = self._waited(flying)
@@ -167,12 +149,12 @@ class Evaluator:
                 return replace(theirs, usage=Usage())
         mine: Score | None = None
         try:
-            mine = self._in_time(job, example_key, example)
+            mine = self._score(row)
         finally:
             flights.land(key, mine)
         return mine
 
-    def _waited(self, flying: concurrent.futures.Future[Score | None]) -> Score | None:
+    def _waited(self, flying: Future[Score | None]) -> Score | None:
         while True:
             try:
                 return flying.result(timeout=_POLL_S)
@@ -180,48 +162,21 @@ class Evaluator:
                 if self._stopped():
                     raise Stopped from None
 
-    def _in_time(self, job: _Job, example_key: str, example: dspy.Example) -> Score:
-        """Evaluate on this thread, or if time is limited on one that can be left behind."""
-        if self._timeout_s is None:
-            return self._score(job, example_key, example, self._stopped)
-        given_up = threading.Event()
-        answer: concurrent.futures.Future[Score] = concurrent.futures.Future()
-
-        def work() -> None:
-            try:
-                answer.set_result(
-                    self._score(job, example_key, example, lambda: self._stopped() or given_up.is_set())
-                )
-            except BaseException as error:  # noqa: BLE001  # a future carries whatever ended its task
-                answer.set_exception(error)
-
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(work,), name="dspex-timed", daemon=True).start()
-        try:
-            return answer.result(timeout=self._timeout_s)
-        except TimeoutError:
-            given_up.set()
-            error = f"TimeoutError: the example took longer than {self._timeout_s:g} s"
-            return self._row(job, example_key, error=error, usage=Usage(latency_s=self._timeout_s))
-
-    def _score(
-        self, job: _Job, example_key: str, example: dspy.Example, stopped: Callable[[], bool]
-    ) -> Score:
-        found = self._measure(job.program, job.lm, self._metric, example, stopped)
-        return replace(
-            self._row(job, example_key, error=found.error, usage=found.usage),
-            score=found.score,
-            feedback=found.feedback,
-        )
-
-    def _row(self, job: _Job, example_key: str, *, error: str | None, usage: Usage) -> Score:
-        return Score(
+    def _score(self, row: Row) -> Score:
+        """Evaluate on this thread; what a provider did wrong is told, if anything is done about that."""
+        job = row.job
+        found = self._measure(job.program, job.lm, self._metric, row.example, self._stopped)
+        score = Score(
             configuration_key=job.configuration_key,
-            example_key=example_key,
-            score=0.0,
-            usage=usage,
-            error=error,
+            example_key=row.example_key,
+            score=found.score,
+            usage=found.usage,
+            error=found.error,
             text_key=job.text_key,
             metric_key=self._ledger.metric_key,
+            feedback=found.feedback,
             execution_id=uuid.uuid4().hex,
         )
+        if self._waiting is not None and isinstance(found.failure, ProviderError):
+            raise Unanswered(score, found.failure)
+        return score

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from dspex.bridge import examples as examples_bridge
 from dspex.errors import DataError
-from dspex.optimizers.evaluate import Evaluator
 from dspex.records import Usage
 
 if TYPE_CHECKING:
@@ -63,18 +62,9 @@ def set_aside(
 
 def score(shop: Workshop, programs: Iterable[Runnable]) -> None:
     """Score programs on the holdout; what is known is not paid for again."""
-    what = shop.definition
-    evaluator = Evaluator(
-        what.metric,
-        shop.ledger,
-        shop.pool,
-        stopped=shop.stopped,
-        announce=lambda _: None,  # it belongs to no trial
-        timeout_s=what.timeout_s,
-        measure=shop.measure,
-    )
+    evaluator = shop.evaluator_beside()
     for each in programs:
-        evaluator.evaluate(each.program, each.lm, each.configuration_key, what.holdout)
+        evaluator.evaluate(each.program, each.lm, each.configuration_key, shop.definition.holdout)
 
 
 def usage(shop: Workshop) -> Usage:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextvars
+import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -10,7 +13,14 @@ from dspex.bridge import observe
 from dspex.bridge import prices as prices_bridge
 from dspex.bridge import program as program_bridge
 from dspex.bridge.observe import Stopped
-from dspex.errors import CircuitOpenError, ClusterError, PoolError, ShippingError, WorkerStartError
+from dspex.errors import (
+    CircuitOpenError,
+    ClusterError,
+    PoolError,
+    ShippingError,
+    TaskTimeoutError,
+    WorkerStartError,
+)
 from dspex.pools.shipping import pack
 from dspex.records import Usage
 
@@ -19,6 +29,7 @@ if TYPE_CHECKING:
 
     import dspy
 
+    from dspex.errors import DspexError
     from dspex.pools.pool import Pool
     from dspex.pools.task import TaskFuture
     from dspex.records import Price
@@ -38,6 +49,8 @@ class Measured(NamedTuple):
     error: str | None
     feedback: str | None
     usage: Usage
+    failure: DspexError | None = None
+    """What a model's provider did wrong, or that the time was up; None if the program or the metric failed."""
 
 
 class Measure(Protocol):
@@ -66,9 +79,48 @@ def here(
     inputs = examples_bridge.inputs_of(example)
     prediction, outcome = program_bridge.run(program, inputs, lm, failures=(Exception,), stop=stop)
     if prediction is None:
-        return Measured(0.0, outcome.traceback, None, outcome.usage)
+        return Measured(0.0, outcome.traceback, None, outcome.usage, outcome.failure)
     found, judging = program_bridge.judged(metric, example, prediction, lm, stop=stop)
-    return Measured(found.score, found.error, found.feedback, outcome.usage + judging)
+    return Measured(found.score, found.error, found.feedback, outcome.usage + judging, found.failure)
+
+
+class Timed:
+    """Measures as another one does, in limited time; what takes longer scores 0 and is left behind."""
+
+    def __init__(self, measure: Measure, timeout_s: float) -> None:
+        self._measure, self._timeout_s = measure, timeout_s
+
+    def __call__(
+        self,
+        program: dspy.Module,
+        lm: dspy.BaseLM,
+        metric: Callable[..., Any],
+        example: dspy.Example,
+        stop: Callable[[], bool] | None,
+    ) -> Measured:
+        """Measure on a thread that can be left behind."""
+        given_up = threading.Event()
+        answer: concurrent.futures.Future[Measured] = concurrent.futures.Future()
+
+        def stopped() -> bool:
+            return given_up.is_set() or (stop is not None and stop())
+
+        def work() -> None:
+            try:
+                answer.set_result(self._measure(program, lm, metric, example, stopped))
+            except BaseException as error:  # noqa: BLE001  # a future carries whatever ended its task
+                answer.set_exception(error)
+
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(work,), name="dspex-timed", daemon=True).start()
+        try:
+            return answer.result(timeout=self._timeout_s)
+        except TimeoutError:
+            given_up.set()
+            late = TaskTimeoutError(f"the example took longer than {self._timeout_s:g} s")
+            return Measured(
+                0.0, f"TimeoutError: {late.message}", None, Usage(latency_s=self._timeout_s), late
+            )
 
 
 class InWorkers:

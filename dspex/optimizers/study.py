@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import CancelledError, ExecutionError
 from dspex.events import EventBus, StudyAwaited, StudyFinished, StudyStarted
-from dspex.optimizers import holdout
+from dspex.optimizers import holdout, tables
 from dspex.optimizers.compiling import Compiling
 from dspex.optimizers.coordinating import Coordinating
 from dspex.optimizers.experiment import Experiment
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dspex.optimizers.beacon import Recommendation
     from dspex.optimizers.definition import Definition
     from dspex.optimizers.measure import Measure
+    from dspex.optimizers.waiting import Waiting
     from dspex.pools import Pool
     from dspex.records import Candidate, Score, Stint, Trial, Usage
     from dspex.store import Store
@@ -57,6 +58,7 @@ class Study(Experiment):
         known: Iterable[Score] = (),
         measure: Measure = here,
         pauses: Callable[[], bool] = lambda: False,
+        waiting: Waiting | None = None,
     ) -> None:
         self.name = definition.name
         self.definition = definition
@@ -70,7 +72,10 @@ class Study(Experiment):
         self._ledger = Ledger(self.name, store, definition.metric_key, known)
         self._trials = Trials(self.name, store, events)
         self._pauses = pauses
-        shop = Workshop(definition, self._ledger, self._trials, pool, store, self._is_stopped, measure)
+        self._waiting = waiting
+        shop = Workshop(
+            definition, self._ledger, self._trials, pool, store, self._is_stopped, measure, waiting
+        )
         self._shop = shop
         self._work = _work(shop, events)
         self._lease: Lease | None = None
@@ -118,6 +123,8 @@ class Study(Experiment):
     def __repr__(self) -> str:
         best, baseline = self._best(), self.baseline
         parts = [f"{self.state}", f"{len(self._trials)} trials"]
+        if self.pause is not None:
+            parts.insert(1, self.pause)
         if self.is_simulated:
             parts.insert(0, "simulated")
         if baseline is not None:
@@ -134,6 +141,14 @@ class Study(Experiment):
     def is_done(self) -> bool:
         """Whether it has ended, well or not."""
         return self._done.is_set()
+
+    @property
+    def pause(self) -> str | None:
+        """What a running study waits for: a model that is not to be asked, or a machine that has too much to do."""
+        if self.is_done:
+            return None
+        waits = None if self._waiting is None else self._waiting.now
+        return waits or ("waits for a calmer machine" if self._pauses() else None)
 
     def wait(self, timeout_s: float | None = None) -> Study:
         """Wait until the study has ended; an interrupt cancels it.
@@ -185,45 +200,12 @@ class Study(Experiment):
     @property
     def trials(self) -> pd.DataFrame:
         """One row a trial: number, phase, score, examples, failures, cost, latency, and each variable."""
-        import pandas as pd
-
-        rows = [
-            {
-                "number": trial.number,
-                "phase": trial.phase,
-                "score": trial.score,
-                "n_examples": trial.n_examples,
-                "n_failed": trial.n_failed,
-                "calls": trial.usage.calls,
-                "cost_usd": trial.usage.cost_usd,
-                "latency_s": trial.usage.latency_s,
-                **trial.configuration,
-            }
-            for trial in self.finished_trials
-        ]
-        return pd.DataFrame(rows).set_index("number") if rows else pd.DataFrame()
+        return tables.of_trials(self.finished_trials)
 
     @property
     def scores(self) -> pd.DataFrame:
         """The ledger: one row per program and example, with the traceback of what failed."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            [
-                {
-                    "configuration": score.configuration_key,
-                    "program": score.text_key,
-                    "example": score.example_key,
-                    "repetition": score.repetition,
-                    "score": score.score,
-                    "feedback": score.feedback,
-                    "cost_usd": score.usage.cost_usd,
-                    "latency_s": score.usage.latency_s,
-                    "error": score.error,
-                }
-                for score in self._ledger.rows()
-            ]
-        )
+        return tables.of_scores(self._ledger.rows())
 
     @property
     def baseline(self) -> Trial | None:
@@ -315,7 +297,9 @@ class Study(Experiment):
     @property
     def notices(self) -> tuple[str, ...]:
         """What was mended or went unexpectedly, in sentences."""
-        return *self.definition.notices, *(self._work.notices if isinstance(self._work, _WRITERS) else ())
+        mended = self._work.notices if isinstance(self._work, _WRITERS) else ()
+        waited = () if self._waiting is None else self._waiting.notices
+        return *self.definition.notices, *mended, *waited
 
     @property
     def improvements(self) -> pd.DataFrame:
@@ -323,15 +307,7 @@ class Study(Experiment):
 
         Empty where there is one optimizer.
         """
-        import pandas as pd
-
-        columns = ["by", "round", "from", "to", "calls", "cost_usd"]
-        rows = [
-            (stint.optimizer, stint.round, stint.before, stint.after, stint.usage.calls, stint.usage.cost_usd)
-            for stint in self.stints
-            if stint.after > stint.before
-        ]
-        return pd.DataFrame(rows, columns=columns)
+        return tables.of_gains(self.stints)
 
     @property
     def stints(self) -> tuple[Stint, ...]:
@@ -349,13 +325,15 @@ class Study(Experiment):
     # ── the search, on the study's own thread ───────────────────────────────────────────────────
 
     def _run(self) -> None:
+        if self._waiting is not None:
+            self._waiting.begin()
         try:
             self._await_lease()
             self._work.run()
             self._score_holdout()
             self.state, self.reason = "finished", "; ".join([self._work.reason, *self.notices])
         except CancelledError:
-            self.state, self.reason = "cancelled", self._why_cancelled()
+            self.state, self.reason = self._how_cancelled()
         except Exception as error:  # noqa: BLE001  # a thread has no caller: wait() raises it there
             scrub(error)
             self.state, self._failure = "failed", error
@@ -380,9 +358,15 @@ class Study(Experiment):
             self._lease.wait(stop=self._stop.is_set)
             self.state = "running"
 
-    def _why_cancelled(self) -> str:
+    def _how_cancelled(self) -> tuple[StudyState, str]:
+        """Tell the end of the study's time, while it waited, from somebody who stopped it."""
         taker = None if self._lease is None else self._lease.lost_to
-        return "cancelled" if taker is None else f"preempted by {taker}"
+        if taker is not None:
+            return "cancelled", f"preempted by {taker}"
+        over = None if self._waiting is None else self._waiting.out_of_time
+        if over is None or self._stop.is_set():
+            return "cancelled", "cancelled"
+        return "finished", "; ".join([over, *self.notices])
 
     def _keep_result(self) -> None:
         best, baseline, usage = self._best(), self.baseline, self.usage

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dspex.optimizers.definition import Definition
     from dspex.optimizers.ledger import Ledger
     from dspex.optimizers.measure import Measure
+    from dspex.optimizers.waiting import Waiting
     from dspex.pools import Pool
     from dspex.records import Configuration, Score, TrialPhase, Usage
     from dspex.store import Store
@@ -133,6 +134,8 @@ class Workshop:
     """Whether the user has cancelled."""
     measure: Measure = here
     """Where a program runs on an example."""
+    waiting: Waiting | None = None
+    """What is done about models whose providers fail; None if nothing is."""
 
     def evaluator(self, number: int) -> Evaluator:
         """Return what evaluates the programs of one trial."""
@@ -141,6 +144,10 @@ class Workshop:
     def evaluator_of(self, numbers: Mapping[str, int]) -> Evaluator:
         """Return what evaluates several trials at the same time; `numbers` has theirs by configuration."""
         return self._evaluator(lambda score: self.trials.scored(numbers[score.configuration_key], score))
+
+    def evaluator_beside(self) -> Evaluator:
+        """Return what evaluates programs that belong to no trial."""
+        return self._evaluator(lambda _: None)
 
     def _evaluator(self, announce: Callable[[Score], None]) -> Evaluator:
         return Evaluator(
@@ -151,4 +158,5 @@ class Workshop:
             announce=announce,
             timeout_s=self.definition.timeout_s,
             measure=self.measure,
+            waiting=self.waiting,
         )

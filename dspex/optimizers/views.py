@@ -168,7 +168,8 @@ def changed(parent: Candidate | None, child: Candidate) -> list[str]:
     for name, text in child.instructions.items():
         before = "" if parent is None else parent.instructions.get(name, "")
         diff = list(difflib.unified_diff(before.splitlines(), text.splitlines(), n=0, lineterm=""))
-        found = [line for line in diff[2:] if not line.startswith("@@")]  # two lines name files
+        # Two lines name files; a blank line between paragraphs says nothing.
+        found = [line for line in diff[2:] if not line.startswith("@@") and line[1:].strip()]
         head = [f"{name}:"] if found and len(child.instructions) > 1 else []
         lines += head + found
     mine, theirs = _demos(child), set() if parent is None else _demos(parent)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
-from dspex.errors import DspexError, RateLimitedError
+from dspex.errors import DspexError, ProviderError, RateLimitedError
 from dspex.reliability import deadline
 from dspex.reliability.breaker import Breaker, BreakerSettings, outcome_of
 from dspex.reliability.limits import AdaptiveLimit, BackoffWindow, Bulkhead
 from dspex.reliability.retry import GiveUp, Retry, RetryPolicy, billed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Value = TypeVar("Value")
+_TAKEN: ContextVar[frozenset[int]] = ContextVar("dspex_turns", default=frozenset())
+"""The guards whose turn the work under way has: what it asks within is a part of it, and would wait for itself."""
 _UNSAID_WAIT_S = 1.0
 """How long a provider is left alone that says 429 and not for how long."""
 
@@ -130,6 +134,8 @@ class Guard:
         DspexError
             What the last attempt raised, or why there was none.
         """
+        if id(self) in _TAKEN.get():
+            return ask(deadline.remaining_s())
         number = 0
         while True:
             try:
@@ -144,6 +150,39 @@ class Guard:
                     raise
             self.sleep(decision.delay_s)
             number += 1
+
+    @contextmanager
+    def turn(self, number: int = 0) -> Iterator[None]:
+        """Hold a slot and a ticket for a piece of work that may ask others too; it is not asked again here.
+
+        Only failures that name this provider are laid to it. Work that ends in any other error says
+        nothing about it. What the work asks of it with `call` is a part of the turn.
+
+        Parameters
+        ----------
+        number
+            Of the attempt, the first being 0.
+
+        Raises
+        ------
+        DspexError
+            What the work raised, or why it was not begun.
+        """
+        self._prepare()
+        with self.slots.slot():
+            ticket, began = self.breaker.admit(), self.clock()
+            token = _TAKEN.set(_TAKEN.get() | {id(self)})
+            try:
+                yield
+            except BaseException as error:
+                if isinstance(error, ProviderError) and error.provider == self.breaker.name:
+                    self._settle(ticket, number, self.clock() - began, error)
+                else:
+                    self.breaker.record(ticket, "ignored")
+                raise
+            finally:
+                _TAKEN.reset(token)
+            self._settle(ticket, number, self.clock() - began, None)
 
     def _prepare(self) -> None:
         deadline.check()

@@ -64,6 +64,8 @@ class Reliability:
     """From here on complex reasoning pauses too."""
     calm_s: float = 10.0
     """How long the load must be well below before that ends."""
+    patience_s: float = 600.0
+    """How long a study waits for a model that answers nothing, before it ends and can be resumed."""
 
     def __post_init__(self) -> None:
         if self.timeout_s is not None and not self.timeout_s > 0:
@@ -72,8 +74,9 @@ class Reliability:
             raise DefinitionError(
                 f"attempts and slots must be at least 1, got attempts={self.attempts}, slots={self.slots}"
             )
-        if not self.shortest_attempt_s > 0:
-            raise DefinitionError(f"shortest_attempt_s must be above 0, got {self.shortest_attempt_s}")
+        for name in ("shortest_attempt_s", "patience_s"):
+            if not getattr(self, name) > 0:
+                raise DefinitionError(f"{name} must be above 0, got {getattr(self, name)}")
         checked(self.hedge_after_s)
 
 

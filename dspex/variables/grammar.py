@@ -57,7 +57,6 @@ _FREEZE = re.compile(rf"^freeze\s+(?P<name>{_NAME})\s*=\s*(?P<value>.+)$")
 _WHEN = re.compile(rf"^(?P<rest>(?:{_QUOTED}|[^\"'])*?)\s+when\s+(?P<conditions>(?:{_QUOTED}|[^\"'])*)$")
 _RANGE = re.compile(r"^(?P<low>\S+)\s*\.\.\s*(?P<high>\S+)$")
 _FLAGS = ("linear", "log", "normalised", "ordered")
-_DEFAULT = object()
 
 
 class Parsed(NamedTuple):

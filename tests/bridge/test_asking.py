@@ -40,6 +40,30 @@ def test_a_simulated_model_is_asked_as_it_is():
     assert (asking.is_local(lm), asking.is_local(dspy.LM("openai/x"))) == (True, False)
 
 
+def test_a_program_is_asked_once_through_a_copy():
+    """Its own models' retries are off in the copy alone; what is local, or cannot be copied, is used as it is."""
+
+    class Kept(dspy.Predict):
+        def deepcopy(self):
+            return self
+
+    remote, local = dspy.LM("openai/x"), simulated("small")
+    program = dspy.ChainOfThought("question -> answer")
+    program.set_lm(remote)
+    made, lm = asking.asked_once(program, local)
+    assert [each.lm.num_retries for each in made.predictors()] == [0]
+    assert (program.predictors()[0].lm, lm) == (remote, local)
+    assert asking.models_of(program, local) == [remote]
+    unbound = dspy.Predict("question -> answer")
+    made, lm = asking.asked_once(unbound, remote)
+    assert (made, lm.num_retries) == (unbound, 0)
+    assert asking.models_of(unbound, remote) == [remote]
+    kept = Kept("question -> answer")
+    kept.lm = remote
+    assert asking.asked_once(kept, local) == (kept, local)
+    assert kept.lm is remote
+
+
 def test_those_with_the_same_key_and_address_are_one_caller():
     """Models of one provider share a key; another address or key is somebody else; the key itself is not shown."""
     keys = [

@@ -34,6 +34,8 @@ test("a score that JSON cannot say has no place on the plot", () => {
 test("the status line says what is going on", () => {
   assert.equal(view.statusLine(shown), "Trial 3 of at most 4, 3 of 10 examples");
   assert.match(view.statusLine({ ...shown, status: { ...status, running: [4, 3, 40, true] } }), /^Scoring the finalists, 3 of 40/);
+  assert.equal(view.statusLine({ ...shown, status: { ...status, reason: "waits for a/b: its breaker is open" } }),
+    "Trial 3 of at most 4, 3 of 10 examples; waits for a/b: its breaker is open");
   assert.match(view.statusLine(shown, true), /^Cancelling/);
   assert.equal(view.statusLine({ ...shown, status: { ...status, state: "finished", reason: "4 trials done" } }),
     "Finished: 4 trials done, 2 trials scored");

@@ -12,6 +12,7 @@ import pytest
 import dspex as dx
 from dspex import sandbox
 from dspex.notebook.plots import run
+from dspex.notebook.widgets import run_view
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +138,13 @@ def test_text_gives_the_best_configuration(data):
 def test_ticks_are_round_and_inside(low, high, expected):
     """An axis is labelled with numbers that one can read."""
     assert run.ticks(low, high) == expected
+
+
+def test_a_pause_is_shown(data):
+    """What a running study waits for stands in its card, its text, and what a page is sent."""
+    waits = "waits for openai/gpt-4o-mini: its breaker is open"
+    paused = dataclasses.replace(data, state="running", reason="", pause=waits)
+    assert waits in run.run_html(paused)
+    assert waits in run.run_text(paused)
+    assert run_view.snapshot(paused)["status"]["reason"] == waits
+    assert run_view.snapshot(data)["status"]["reason"] == data.reason

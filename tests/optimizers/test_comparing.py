@@ -58,7 +58,17 @@ def test_dspys_optimizers_are_compared_the_same_way(compiled):
     """The program that was compiled and the student are scored on what was held out."""
     found = compiled.comparison
     assert (found.on, found.n) == ("holdout", 20)
-    assert found.corrected is not None
+    assert found.observed == compiled.best.score
+    assert found.corrected == pytest.approx(0.634, abs=0.02)
+
+
+def test_of_one_configuration_no_luck_is_taken_off(runtime):
+    """The estimate is left out, and everything that shows a study does without it."""
+    study = begin(runtime, budget=dx.Budget(trials=1)).wait()
+    found = study.comparison
+    assert (found.observed, found.corrected, found.difference) == (None, None, 0)
+    assert study.report().expected is None
+    assert "luck of the winner" not in study.report().markdown + study.report().html
 
 
 def test_without_a_holdout_it_says_so(runtime):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import dspy
 import pytest
@@ -78,9 +79,8 @@ def test_rows_of_older_databases_still_count(store):
     """They knew no texts: within their own study the configuration and the example name them."""
     old = Score("c", "e", 0.5)
     ledger = Ledger("s", store, "m", [old])
-    found = ledger.find(ScoreKey("t", "c", "e", "m"))
-    assert found is not None
-    assert found.score == 0.5
+    assert ledger.find(ScoreKey("t", "c", "e", "m")) == replace(old, metric_key="m")
+    assert ledger.find(ScoreKey("t", "c", "f", "m")) is None
 
 
 def test_whoever_asks_for_what_is_under_way_waits_for_it():

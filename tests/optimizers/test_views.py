@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from dspex.optimizers.views import changed
+from dspex.records import Candidate
+
 
 def test_the_heatmap_holds_the_trials_scores(experiment):
     """A row's mean is its trial's score; the best is first, the hardest example is first."""
@@ -46,6 +49,14 @@ def test_the_lineage_of_candidates_says_what_changed(compiled):
     assert steps[0].changes[0].startswith("+")
     assert all("demos:" in step.changes[-1] for step in steps[1:] if step.changes)
     assert all(step.parent is None or step.parent < step.number for step in steps)
+
+
+def test_blank_lines_are_no_change():
+    """What separates paragraphs of instructions is not shown; what they say is."""
+    child = Candidate("child", 1, {"one": "Sort.\n\nBe brief.\n", "two": ""}, {"one": (), "two": ()})
+    parent = Candidate("parent", 0, {"one": "Sort.", "two": "\n"}, {"one": (), "two": ()})
+    assert changed(parent, child) == ["one:", "+Be brief."]
+    assert changed(None, child) == ["one:", "+Sort.", "+Be brief."]
 
 
 def test_time_runs_forward(experiment):

@@ -129,3 +129,38 @@ def test_a_programming_error_is_not_relabelled(guard):
     with pytest.raises(ZeroDivisionError):
         guard.call(Upstream(ZeroDivisionError()))
     assert guard.breaker.state == "closed"
+
+
+def test_a_turn_counts_failures_of_its_own(guard, clock):
+    """Only what names the provider opens its breaker; other errors give the ticket back."""
+    for error in (KeyError("x"), UnavailableError("down", provider="q/m"), RequestRefusedError("no")):
+        for _ in range(3):
+            with pytest.raises(type(error)), guard.turn():
+                raise error
+    assert guard.breaker.state == "closed"
+    for _ in range(3):
+        with pytest.raises(UnavailableError), guard.turn():
+            raise UnavailableError("down", provider="p/m")
+    assert guard.breaker.state == "open"
+    with pytest.raises(CircuitOpenError), guard.turn():
+        raise AssertionError("nobody is asked")
+    clock.now += 10
+    with guard.turn():
+        assert guard.breaker.state == "half-open"
+    assert guard.breaker.state == "closed"
+
+
+def test_a_turn_closes_the_window_and_halves_the_slots(guard):
+    """A 429 within it is one like any other."""
+    with pytest.raises(RateLimitedError), guard.turn():
+        raise RateLimitedError("later", provider="p/m", retry_after_s=3.0)
+    assert (guard.window.wait_s, guard.slots.slots) == (3.0, 4)
+
+
+def test_what_a_turn_asks_within_does_not_wait_for_itself(clock):
+    """With one slot, and while it finds out whether the provider is well, its own calls go through."""
+    guard = Guard.of("p/m", slots=1, clock=clock)
+    with guard.turn():
+        assert guard.call(lambda timeout_s: timeout_s) == float("inf")
+        assert guard.slots.waiting == 0
+    assert guard.call(lambda _: "answer") == "answer"

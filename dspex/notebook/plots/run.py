@@ -61,6 +61,8 @@ class RunData:
     elapsed_s: float
     """Seconds that the finished trials took; those of a resumed study include what it did before."""
     is_simulated: bool
+    pause: str | None = None
+    """What it waits for at the moment."""
 
     @property
     def best_so_far(self) -> tuple[tuple[int, float], ...]:
@@ -83,7 +85,7 @@ class RunData:
     @property
     def summary(self) -> str:
         """The run in one line of text."""
-        parts = [f"{self.state}", f"{len(self.points)} trials"]
+        parts = [f"{self.state}", *([self.pause] if self.pause else []), f"{len(self.points)} trials"]
         if self.best is not None:
             parts.append(f"best {self.best.score:.3f} in trial {self.best.number}")
         if self.default_score is not None:
@@ -101,6 +103,7 @@ def run_data(study: Study) -> RunData:
         name=study.name,
         state=study.state,
         reason=study.reason,
+        pause=study.pause,
         variables=variables,
         points=points,
         best=_point(study.best, variables) if points else None,
@@ -201,6 +204,8 @@ def run_html(data: RunData) -> str:
     ]
     if data.reason:
         lines.append(html.muted(f"ended: {data.reason}"))
+    if data.pause:
+        lines.append(html.muted(data.pause))
     lines.append(html.Raw(run_svg(data)))
     if data.best is not None:
         lines.append(html.muted(f"Best configuration (trial {data.best.number})"))

@@ -83,7 +83,7 @@ export function statusLine({ points: rows, status }, cancelling = false) {
   if (!status.running) return "Starting";
   const [number, done, of, isFinal] = status.running;
   const what = isFinal ? "Scoring the finalists" : `Trial ${number + 1}${status.planned ? ` of at most ${status.planned}` : ""}`;
-  return `${what}, ${done} of ${of} examples`;
+  return `${what}, ${done} of ${of} examples${status.reason ? `; ${status.reason}` : ""}`;
 }
 
 /** The share of the work that is done, in [0, 1]. @param {Snapshot} shown */

@@ -88,7 +88,7 @@ def snapshot(
         "points": [_row(point) for point in data.points],
         "status": {
             "state": data.state,
-            "reason": data.reason,
+            "reason": data.pause or data.reason,
             "planned": data.planned_trials,
             "planned_scores": data.planned_scores,
             "best": None if data.best is None else data.best.number,

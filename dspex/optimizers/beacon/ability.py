@@ -126,11 +126,6 @@ class Ability:
         return self._rows
 
     @property
-    def kernel(self) -> Kernel:
-        """The covariance with the settings learnt last."""
-        return self._kernel
-
-    @property
     def is_logit(self) -> bool:
         """Whether scores are taken for shares of right answers."""
         if self._likelihood != "auto":

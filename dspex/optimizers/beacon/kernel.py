@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _FAR = 1e3
 """Distance between a number and none: nothing is shared."""
-_OWN = 4
-"""Settings beside the columns' own: level, pairs, whole, own."""
 
 
 @dataclass(frozen=True)

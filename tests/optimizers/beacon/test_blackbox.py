@@ -72,9 +72,10 @@ def test_a_finite_space_ends_the_search():
     assert found.configuration["a"] is True
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="torch is installed")
-def test_optunas_process_says_what_it_needs():
+def test_optunas_process_says_what_it_needs(monkeypatch):
     """Without torch the engine "gp" is an error that names another."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else found(name))
     with pytest.raises(DataError, match="engine='gp' needs torch") as caught:
         maximize(lambda at: at["x"], dx.Space(x=dx.Float(0, 1)), engine="gp")
     assert "engine='beacon'" in str(caught.value)
