@@ -6,12 +6,12 @@ import concurrent.futures
 import contextvars
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dspex.bridge import examples as examples_bridge
-from dspex.bridge import observe
-from dspex.bridge import prices as prices_bridge
 from dspex.bridge import program as program_bridge
+from dspex.bridge.elsewhere import Errand
 from dspex.bridge.observe import Stopped
 from dspex.errors import (
     CircuitOpenError,
@@ -25,14 +25,13 @@ from dspex.pools.shipping import pack
 from dspex.records import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import dspy
 
     from dspex.errors import DspexError
     from dspex.pools.pool import Pool
     from dspex.pools.task import TaskFuture
-    from dspex.records import Price
 
 _POLL_S = 0.05
 """How soon a cancellation is noticed while a worker is waited for."""
@@ -158,11 +157,11 @@ class InWorkers:
         CircuitOpenError, WorkerStartError, ClusterError
             If the pool is broken, and stays so.
         """
-        adapter, prices = program_bridge.adapter_in_force(), prices_bridge.declared()
+        errand = Errand(partial(here, program, lm, metric, example, None))
         patience_ends: float | None = None
         while True:
             try:
-                future = self.pool.submit_exempt(_there, program, lm, metric, example, adapter, prices)
+                future = self.pool.submit_exempt(errand)
                 return self._waited(future, stop)
             except (CircuitOpenError, WorkerStartError, ClusterError) as error:
                 now, pause_s = time.monotonic(), max(_PROBED_S, getattr(error, "retry_after_s", 0.0))
@@ -174,7 +173,7 @@ class InWorkers:
     def _waited(self, future: TaskFuture, stop: Callable[[], bool] | None) -> Measured:
         while True:
             try:
-                found, spent = future.result(_POLL_S)
+                returned = future.result(_POLL_S)
             except TimeoutError:
                 if stop is not None and stop():
                     future.stop()
@@ -184,9 +183,7 @@ class InWorkers:
             except PoolError as error:
                 return Measured(0.0, f"{type(error).__name__}: {error}", None, Usage())
             else:
-                for model, usage in spent:
-                    observe.tell(model, usage)
-                return found  # type: ignore[no-any-return]  # what `_there` returns
+                return returned.counted()  # type: ignore[no-any-return]  # what `here` returns
 
 
 def _pause(seconds: float, stop: Callable[[], bool] | None) -> None:
@@ -195,23 +192,3 @@ def _pause(seconds: float, stop: Callable[[], bool] | None) -> None:
         if stop is not None and stop():
             raise Stopped
         time.sleep(min(left_s, _POLL_S))
-
-
-def _there(
-    program: dspy.Module,
-    lm: dspy.BaseLM,
-    metric: Callable[..., Any],
-    example: dspy.Example,
-    adapter: dspy.Adapter | None,
-    prices: Mapping[str, Price],
-) -> tuple[Measured, list[tuple[str, Usage]]]:
-    """Measure, and bring along what each call took: the session that spends it is another process's."""
-    for name, price in prices.items():
-        prices_bridge.declare(name, price)
-    spent: list[tuple[str, Usage]] = []
-    unlisten = observe.listen(lambda model, usage: spent.append((model, usage)))
-    try:
-        with program_bridge.adapted(adapter):
-            return here(program, lm, metric, example, None), spent
-    finally:
-        unlisten()
