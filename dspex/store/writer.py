@@ -5,18 +5,24 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, Insert, Table, insert, text
+from sqlalchemy import Engine, Insert, Table, delete, insert, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from dspex.errors import StoreError
 from dspex.redact import quiet_logger
 from dspex.store import schema
 
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
 _log = quiet_logger("dspex.store")
 _BATCH_ROWS = 50
 _BATCH_S = 0.1
+_ANSWERS = 100_000
+"""Answers of the response cache that are kept; the oldest go first."""
+_ANSWERS_BETWEEN_LOOKS = 1_000
 
 # Readers go on from the last number they saw, so that rows must become visible in the order of their numbers.
 # SQLite has one writer at a time; PostgreSQL is told to.
@@ -45,6 +51,7 @@ class Writer:
         self._engine = engine
         self._queue: queue.SimpleQueue[_Row | _Flush | None] = queue.SimpleQueue()
         self._failure: Exception | None = None
+        self._answers_until_look = 0
         self._closing = threading.Lock()
         self.is_closed = False
         self._thread = threading.Thread(target=self._write, name="dspex-store", daemon=True)
@@ -152,9 +159,21 @@ class Writer:
                     connection.execute(_ONE_WRITER)
                 for table, each in by_table.items():
                     connection.execute(self.insertion(table), each)
+                self._forget_old_answers(connection, len(by_table.get(schema.answer, ())))
         except Exception as error:  # noqa: BLE001  # the writer must outlive any row, or `flush` would wait for ever
             if is_last_try:
                 self._failure = error
                 _log.exception("a row of %s could not be written", rows[0][0].name)
             return False
         return True
+
+    def _forget_old_answers(self, connection: Connection, n_new: int) -> None:
+        """Drop the oldest answers beyond the limit, now and then; a process looks at its first."""
+        self._answers_until_look -= n_new
+        if n_new == 0 or self._answers_until_look > 0:
+            return
+        self._answers_until_look = _ANSWERS_BETWEEN_LOOKS
+        at = schema.answer.c.at
+        # Answers of one moment stay together: a clock may be coarse.
+        oldest_kept = select(at).order_by(at.desc()).offset(_ANSWERS - 1).limit(1).scalar_subquery()
+        connection.execute(delete(schema.answer).where(at < oldest_kept))
