@@ -66,13 +66,19 @@ def completion_of(response: lm15.Response, name: str, latency_s: float) -> Compl
         If it holds no text and calls no tool.
     """
     calls = response.tool_calls
-    text = json.dumps(calls[0].input, ensure_ascii=False) if calls else response.text
+    text = json.dumps(calls[0].input, ensure_ascii=False) if calls else _text_of(response)
     if text is None:
         raise BadResponseError(
             f"{name} answered without text", provider=name, hint="ask it for text, or use another model"
         )
     finish: Literal["stop", "length"] = "length" if response.finish_reason == "length" else "stop"
     return Completion(text, usage_of(response.usage, name, latency_s), finish)
+
+
+def _text_of(response: lm15.Response) -> str | None:
+    """Return what was written; the client hands over an object with a yes or a choice among its fields as data."""
+    data = [part.value for part in response.message.parts if isinstance(part, lm15.DataPart)]
+    return json.dumps(data[0], ensure_ascii=False) if data else response.text
 
 
 def usage_of(usage: lm15.Usage | None, name: str, latency_s: float) -> Usage:
