@@ -264,9 +264,10 @@ def outcome_of(adapter: Adapter, signature: Signature, inputs: Inputs) -> Outcom
 
 def failed(error: DspexError, usage: Usage) -> Outcome:
     """Write a failure as an outcome. Only what a provider did wrong counts against it."""
-    is_providers = isinstance(error, ProviderError) and not isinstance(error, UnreadableAnswerError)
+    is_providers = isinstance(error, ProviderError)
     told = f"{type(error).__name__}: {error.message}"
-    return Outcome(None, usage, told, failure=error if is_providers else None)
+    failure = error if is_providers and not isinstance(error, UnreadableAnswerError) else None
+    return Outcome(None, usage, told, failure=failure, hint=error.hint if is_providers else None)
 
 
 def unreadable(model: str, text: str, problem: str) -> UnreadableAnswerError:

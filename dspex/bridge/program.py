@@ -14,7 +14,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from dspex.bridge.compiled.accelerate import accelerated
-from dspex.bridge.failures import translate
+from dspex.bridge.failures import translate, unreadable
 from dspex.bridge.observe import metered
 from dspex.bridge.parts import SWAPPABLE
 from dspex.errors import DefinitionError, DspexError, ProviderError, UnknownNameError
@@ -168,11 +168,28 @@ def run(
             ours = translate(error, provider=str(lm.model))
             if not isinstance(error, failures) and not isinstance(ours, ProviderError):
                 raise
-            told = error if ours is None else ours
-            trace = redacted_traceback(error)
-            failure = ours if isinstance(ours, ProviderError) else None
-            return None, Outcome(None, meter.usage, redact(_described(told)), trace, failure=failure)
+            return None, _failed(error, ours, meter.usage, str(lm.model))
         return prediction, Outcome(_fields(prediction), meter.usage)
+
+
+def _failed(error: Exception, ours: DspexError | None, usage: Usage, model: str) -> Outcome:
+    """Write a failure as an outcome. An answer that cannot be read does not count against its provider."""
+    if isinstance(error, AdapterParseError):
+        told = unreadable(error, model)
+        # Its traceback would hold the whole answer, which may be megabytes.
+        return Outcome(None, usage, f"{type(error).__name__}: {told.message}"[:500], hint=told.hint)
+    trace = redacted_traceback(error)
+    failure = ours if isinstance(ours, ProviderError) else None
+    hint = None if failure is None else failure.hint
+    return Outcome(None, usage, redact(_described(ours or error)), trace, failure=failure, hint=hint)
+
+
+def told_by(error: Exception) -> str:
+    """Tell a failure of a program's for the ledger: a model's in a sentence or two, any other with its traceback."""
+    if isinstance(error, AdapterParseError):
+        return f"{type(error).__name__}: {unreadable(error, 'the model')}"
+    ours = translate(error)
+    return f"{type(ours).__name__}: {ours}" if isinstance(ours, ProviderError) else redacted_traceback(error)
 
 
 def adapter_in_force() -> dspy.Adapter | None:
