@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MODEL_FAILURES: tuple[type[Exception], ...] = (dspy.LMError, AdapterParseError, ProviderError)
 """What goes wrong on the model's side: no answer, or one that cannot be read."""
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def module_class(value: str | Callable[..., dspy.Module]) -> Callable[..., dspy.Module]:
@@ -48,6 +49,34 @@ def module_class(value: str | Callable[..., dspy.Module]) -> Callable[..., dspy.
             f"a module must be a dspy.Module class or a function that makes one, got {found!r}"
         )
     return found
+
+
+def module_names() -> list[str]:
+    """List DSPy's modules that solve a signature as they are: no tools, candidates or rewards have to be given.
+
+    Examples
+    --------
+    >>> {"ChainOfThought", "Predict"} <= set(module_names())
+    True
+    >>> "ReAct" in module_names()
+    False
+    """
+    return sorted(name for name, value in vars(dspy).items() if _needs_only_a_signature(value))
+
+
+def _needs_only_a_signature(value: Any) -> bool:
+    if not (isinstance(value, type) and issubclass(value, dspy.Module) and hasattr(value, "forward")):
+        return False
+    asked = [inspect.signature(getattr(value, name)).parameters for name in ("__init__", "forward")]
+    wanted = [
+        [
+            name
+            for name, each in parameters.items()
+            if each.default is each.empty and each.kind not in _VARIADIC
+        ]
+        for parameters in asked
+    ]
+    return wanted == [["self", "signature"], ["self"]]
 
 
 def _named_module(name: str) -> Any:
