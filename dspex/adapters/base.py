@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from dspex.bridge import observe
 from dspex.errors import DefinitionError, DspexError, ExecutionError, ProviderError, UnreadableAnswerError
 from dspex.records import Outcome
+from dspex.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -272,7 +273,7 @@ def failed(error: DspexError, usage: Usage) -> Outcome:
 
 def unreadable(model: str, text: str, problem: str) -> UnreadableAnswerError:
     """Say that an answer cannot be used, why, and how it begins."""
-    begins = " ".join(text[:160].split())
+    begins = " ".join(redact(text[:320])[:160].split())  # half of a key has no telling shape
     return UnreadableAnswerError(
         f"{model} answered what cannot be used: {problem}; it wrote {begins!r}",
         provider=model,

@@ -232,13 +232,16 @@ def translate(
 def unreadable(error: AdapterParseError, model: str) -> UnreadableAnswerError:
     """Say what DSPy could not read: as what, why if it says so, and how it begins."""
     text = str(error.lm_response)
-    why = " ".join(str(error).partition(f"Adapter {error.adapter_name} failed")[0].split())[:_LONGEST_QUOTE]
-    begins = " ".join(text[:_LONGEST_BEGINNING].split())
+    why = " ".join(str(error).partition(f"Adapter {error.adapter_name} failed")[0].split())[
+        :_LONGEST_QUOTE
+    ].rstrip(".")
+    # Redacted before it is cut: half of a key has no telling shape.
+    begins = " ".join(redact(text[: 2 * _LONGEST_BEGINNING])[:_LONGEST_BEGINNING].split())
     length = f" … ({len(text):,} characters)" if len(text) > _LONGEST_BEGINNING else ""
     return UnreadableAnswerError(
         redact(
             f"{model} answered what DSPy cannot read as {', '.join(error.signature.output_fields)}: "
-            f"{why}{' ' if why else ''}It wrote {begins!r}{length}"
+            f"{why}{'; ' if why else ''}it wrote {begins!r}{length}"
         ),
         provider=model,
         hint="try again, use adapter='structured', or another model",

@@ -117,8 +117,13 @@ def _each_once(failed: Sequence[tuple[Decision, Outcome]]) -> Iterator[str]:
     said = set[str]()
     for (strategy, _), errors in met.items():
         times = f" ({len(errors)} times)" if len(errors) > 1 else ""
-        # A provider calls its model by less than we do.
-        nameless = errors[0].replace(strategy.model, "").replace(strategy.model.partition("/")[2] or "\0", "")
+        nameless = _nameless(errors[0], strategy.model)
         is_known = nameless in said and len(errors[0]) > _WORTH_SHORTENING
         yield f"{strategy}{times}: {'the same' if is_known else errors[0]}"
         said.add(nameless)
+
+
+def _nameless(error: str, model: str) -> str:
+    """Leave out the model's name, and what its provider calls it."""
+    names = "|".join(re.escape(name) for name in (model, model.partition("/")[2]) if name)
+    return re.sub(rf"\b(?:{names})\b", "", error) if names else error
