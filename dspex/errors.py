@@ -88,8 +88,8 @@ class DspexError(Exception):
     """
 
     retryable: bool = False
-    category: ClassVar[Category] = "general"
-    severity: ClassVar[Severity] = "error"
+    category: Category = "general"
+    severity: Severity = "error"
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -203,7 +203,7 @@ class DataError(DefinitionError):
 class ExecutionError(DspexError):
     """Running something failed."""
 
-    category: ClassVar[Category] = "execution"
+    category: Category = "execution"
 
 
 class ProviderError(ExecutionError):
@@ -220,7 +220,7 @@ class ProviderError(ExecutionError):
         the class's own answer if left out.
     """
 
-    category: ClassVar[Category] = "provider"
+    category: Category = "provider"
     possibly_billed: bool = False
 
     def __init__(
@@ -332,7 +332,10 @@ class BudgetError(ExecutionError):
 
 
 class ExhaustedError(ExecutionError):
-    """Every strategy that was allowed has been tried and has failed; `failures` holds what each one met."""
+    """Every strategy that was allowed has been tried and has failed; `failures` holds what each one met.
+
+    Where all of them met the same kind of failure, `category` and `severity` are that failure's.
+    """
 
     failures: tuple[DspexError, ...] = ()
 
@@ -344,7 +347,7 @@ class CancelledError(ExecutionError):
 class PoolError(ExecutionError):
     """A pool of workers could not do what it was asked to."""
 
-    category: ClassVar[Category] = "pool"
+    category: Category = "pool"
 
 
 class WorkerStartError(PoolError):

@@ -307,6 +307,8 @@ class Outcome:
     """Whether a model was asked at all, rather than refused for being known to fail or to be busy."""
     is_final: bool = False
     """Whether a part of the answer has been shown, so that no other one may follow it."""
+    hint: str | None = field(default=None, compare=False)
+    """What to do about it, where a model or its provider is to blame."""
 
     @property
     def ok(self) -> bool:
@@ -377,7 +379,7 @@ class Score:
     usage: Usage = Usage()
     """What this row newly paid for; one that another study had paid for costs nothing here."""
     error: str | None = None
-    """The failure's traceback, kept as data."""
+    """What failed, kept as data: a model's failure with the next step, a program's or a metric's with its traceback."""
     text_key: str = ""
     """Everything that the program says to models, and to which; empty in rows of older databases."""
     metric_key: str = ""

@@ -16,7 +16,7 @@ os.environ["DSPEX_STORE"] = "memory"
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     import dspex as dx
 
@@ -36,6 +36,9 @@ MOCK = (
     ),
 )
 """What needs no process and no socket, and is quick: the first layer. The live layer is `live`, the rest the second."""
+
+MISSING = "could not import"
+"""In what `pytest.importorskip` gives as its reason."""
 
 
 def layer_of(path: Path, *, starts_process: bool = False) -> str:
@@ -60,6 +63,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if layers[item] == MODE]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Let no file be skipped for a package that is required."""
+    report = yield
+    require_packages(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let no test be skipped for a package that is required."""
+    report = yield
+    require_packages(report)
+    return report
+
+
+def require_packages(report: pytest.CollectReport | pytest.TestReport) -> None:
+    """Turn a skip for want of a package into a failure where ``DSPEX_REQUIRE_PACKAGES=1`` says that all are there."""
+    if os.environ.get("DSPEX_REQUIRE_PACKAGES") == "1" and report.skipped and MISSING in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"DSPEX_REQUIRE_PACKAGES=1, and {report.longrepr}"
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -52,3 +53,21 @@ def test_each_file_has_its_layer(conftest, path, layer):
 def test_every_named_room_is_there(conftest):
     """A room that was renamed would silently leave the first layer."""
     assert all((HERE / name).exists() for name in conftest.MOCK)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("is_required", [True, False])
+@pytest.mark.parametrize("where", ["in a test", "at the top"])
+def test_a_package_that_is_required_must_not_be_missing(tmp_path, is_required, where):
+    """Where all packages are said to be there, what would be skipped for want of one fails."""
+    (tmp_path / "conftest.py").write_text((HERE / "conftest.py").read_text())
+    skip = "pytest.importorskip('no_such_package')"
+    test = f"def test_one():\n    {skip}" if where == "in a test" else f"{skip}\ndef test_one(): pass"
+    (tmp_path / "test_one.py").write_text(f"import pytest\n{test}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", tmp_path, "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path],
+        env={**os.environ, "DSPEX_REQUIRE_PACKAGES": "1" if is_required else "", "DSPEX_TEST_MODE": ""},
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    has_failed = done.returncode in {pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED}
+    assert (has_failed, "1 skipped" in done.stdout) == (is_required, not is_required)

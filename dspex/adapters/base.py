@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from dspex.bridge import observe
 from dspex.errors import DefinitionError, DspexError, ExecutionError, ProviderError, UnreadableAnswerError
 from dspex.records import Outcome
+from dspex.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -264,14 +265,15 @@ def outcome_of(adapter: Adapter, signature: Signature, inputs: Inputs) -> Outcom
 
 def failed(error: DspexError, usage: Usage) -> Outcome:
     """Write a failure as an outcome. Only what a provider did wrong counts against it."""
-    is_providers = isinstance(error, ProviderError) and not isinstance(error, UnreadableAnswerError)
+    is_providers = isinstance(error, ProviderError)
     told = f"{type(error).__name__}: {error.message}"
-    return Outcome(None, usage, told, failure=error if is_providers else None)
+    failure = error if is_providers and not isinstance(error, UnreadableAnswerError) else None
+    return Outcome(None, usage, told, failure=failure, hint=error.hint if is_providers else None)
 
 
 def unreadable(model: str, text: str, problem: str) -> UnreadableAnswerError:
     """Say that an answer cannot be used, why, and how it begins."""
-    begins = " ".join(text[:160].split())
+    begins = " ".join(redact(text[:320])[:160].split())  # half of a key has no telling shape
     return UnreadableAnswerError(
         f"{model} answered what cannot be used: {problem}; it wrote {begins!r}",
         provider=model,

@@ -183,6 +183,6 @@ def _keep(store: Store, number: int) -> None:
     from dspex.store import schema
 
     trial = Trial(number, {"temperature": number / _TRIALS}, f"{number:x}", 0.5, 8, 0, Usage(8), 0.0, 1.0)
-    store._put(schema.trial, schema.trial_row("s", trial))  # noqa: SLF001  # `append_trial` waits until each is safe
+    store._writer.put(schema.trial, schema.trial_row("s", trial))  # noqa: SLF001  # `append_trial` waits until each is safe
     for k in range(_ROWS_A_TRIAL):
         store.append_score("s", Score(f"{number:x}", f"{k:x}", 1.0, Usage(1), text_key="t", metric_key="m"))

@@ -175,7 +175,9 @@ class LmClient(_InProcess):
         began = time.perf_counter()
         # DSPy counts a call only for a meter; this one passes it on.
         with observe.metered(), translated(self.name):
-            response = self._lm(wire.request_of(prompt, self.name))
+            request = wire.with_settings(wire.request_of(prompt, self.name), self._lm.kwargs)
+            rollout = prompt.rollout or observe.rollout_asked.get() or self._lm.kwargs.get("rollout_id")
+            response = self._lm(request, **({"rollout_id": rollout} if rollout else {}))
         return wire.completion_of(response, self.name, time.perf_counter() - began)
 
 

@@ -21,14 +21,21 @@ from dspex.errors import (
     SchemaRefusedError,
     TimedOutError,
     UnavailableError,
+    UnreadableAnswerError,
 )
 from dspex.redact import redact, scrub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from dspy.utils.exceptions import AdapterParseError
+
 _CLIENTS = {"anthropic", "dspy", "httpcore", "httpx", "httpx2", "litellm", "lm15", "openai"}
 _LONGEST_QUOTE = 300
+_LONGEST_BEGINNING = 160
+_BODY = re.compile(r" Body starts: ['\"](?P<first>[<{\[]).*", re.DOTALL)
+"""What DSPy's client quotes of a page or of broken JSON, which tells nobody anything."""
+_RULE_OF_THE_CLIENT = re.compile(r" \([A-Z]+-\d+\)$")
 _OK = 200
 _SERVER_ERROR = 500
 
@@ -222,6 +229,25 @@ def translate(
     )
 
 
+def unreadable(error: AdapterParseError, model: str) -> UnreadableAnswerError:
+    """Say what DSPy could not read: as what, why if it says so, and how it begins."""
+    text = str(error.lm_response)
+    why = " ".join(str(error).partition(f"Adapter {error.adapter_name} failed")[0].split())[
+        :_LONGEST_QUOTE
+    ].rstrip(".")
+    # Redacted before it is cut: half of a key has no telling shape.
+    begins = " ".join(redact(text[: 2 * _LONGEST_BEGINNING])[:_LONGEST_BEGINNING].split())
+    length = f" … ({len(text):,} characters)" if len(text) > _LONGEST_BEGINNING else ""
+    return UnreadableAnswerError(
+        redact(
+            f"{model} answered what DSPy cannot read as {', '.join(error.signature.output_fields)}: "
+            f"{why}{'; ' if why else ''}it wrote {begins!r}{length}"
+        ),
+        provider=model,
+        hint="try again, use adapter='structured', or another model",
+    )
+
+
 @contextmanager
 def translated(provider: str | None = None) -> Iterator[None]:
     """Raise what a provider's client raises inside as one of ours; mistakes in programs stay as they are."""
@@ -362,4 +388,6 @@ def _quote(said: str) -> str:
         return "a page of HTML"
     # DSPy's advice stands below an empty line; ours takes its place.
     said = " ".join(said.partition("\n\n")[0].split())
+    said = _BODY.sub(lambda found: " It is a page of HTML." if found["first"] == "<" else "", said)
+    said = _RULE_OF_THE_CLIENT.sub("", said)
     return said if len(said) <= _LONGEST_QUOTE else said[: _LONGEST_QUOTE - 1] + "…"

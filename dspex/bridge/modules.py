@@ -9,9 +9,9 @@ from dspy.utils.exceptions import AdapterParseError
 
 from dspex.bridge import program as program_bridge
 from dspex.bridge.compiled.accelerate import accelerated
-from dspex.bridge.failures import translated
+from dspex.bridge.failures import translated, unreadable
 from dspex.bridge.observe import metered
-from dspex.errors import DefinitionError, UnreadableAnswerError
+from dspex.errors import DefinitionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,12 +41,7 @@ def answer(
         try:
             output = program_bridge.ask(program, inputs, lm)
         except AdapterParseError as error:
-            text = str(getattr(error, "lm_response", ""))
-            raise UnreadableAnswerError(
-                f"{name} answered what DSPy cannot read: {' '.join(text[:160].split())!r}",
-                provider=name,
-                hint="try again, or use the structured adapter",
-            ) from error
+            raise unreadable(error, name) from error
     return output, "\n".join(map(str, output.values())), meter.usage
 
 

@@ -10,14 +10,21 @@ import functools
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dspex.records import ModelInfo, Price
 from dspex.redact import quiet_logger
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _log = quiet_logger("dspex.prices")
 _declared: dict[str, Price] = {}
+_looked_up: dict[str, Price | None] = {}
+"""What the table said; None for what it does not know."""
+_tellers: dict[str, Callable[[str], Price | None]] = {}
 _LOCAL_PROVIDERS = ("ollama/", "ollama_chat/", "local/", "llamafile/")
+_FREE = Price(0.0, 0.0)
 
 
 def declare(model: str, price: Price) -> None:
@@ -25,9 +32,14 @@ def declare(model: str, price: Price) -> None:
     _declared[model] = price
 
 
+def tell(prefix: str, teller: Callable[[str], Price | None]) -> None:
+    """Have a provider's prices asked of somebody who knows them, before the first of its models is made."""
+    _tellers[prefix] = teller
+
+
 def declared() -> dict[str, Price]:
-    """Return the prices that are known so far, to declare them in another process."""
-    return dict(_declared)
+    """Return the prices that were asked for or declared so far, to declare them in another process."""
+    return {name: price or _FREE for name, price in _looked_up.items()} | _declared
 
 
 def price_of(model: str) -> Price:
@@ -35,19 +47,18 @@ def price_of(model: str) -> Price:
     known = _declared.get(model)
     if known is not None:
         return known
-    price = _from_table(model)
-    _declared[model] = price
-    return price
+    is_new = model not in _looked_up
+    price = _known(model)
+    if price is None and is_new:
+        _log.warning("no price is known for %s: its calls count as free (dspex.configure(prices=...))", model)
+    return _FREE if price is None else price
 
 
 def info_of(model: str) -> ModelInfo:
     """Look up what is known of a model: declared prices, and the table's window and capabilities."""
     row = _row(model)
-    price = _declared.get(model)
-    if price is None and (model.startswith(_LOCAL_PROVIDERS) or "input_cost_per_token" in row):
-        price = price_of(model)
     return ModelInfo(
-        price=price,
+        price=_declared.get(model) or _from_table(model),
         context_tokens=row.get("max_input_tokens") or row.get("max_tokens"),
         capabilities=frozenset(
             name.removeprefix("supports_")
@@ -57,14 +68,23 @@ def info_of(model: str) -> ModelInfo:
     )
 
 
-def _from_table(model: str) -> Price:
+def _known(model: str) -> Price | None:
+    """Look a price up once: it is asked for at every call."""
+    if model not in _looked_up:
+        _looked_up[model] = _from_table(model)
+    return _looked_up[model]
+
+
+def _from_table(model: str) -> Price | None:
     if model.startswith(_LOCAL_PROVIDERS):
-        return Price(0.0, 0.0)
+        return _FREE
+    for prefix, teller in _tellers.items():
+        if model.startswith(prefix):
+            return teller(model)
     row = _row(model)
     if "input_cost_per_token" in row:
         return Price(row["input_cost_per_token"] * 1e6, row.get("output_cost_per_token", 0.0) * 1e6)
-    _log.warning("no price is known for %s: its calls count as free (dspex.configure(prices=...))", model)
-    return Price(0.0, 0.0)
+    return None
 
 
 def _row(model: str) -> dict[str, Any]:

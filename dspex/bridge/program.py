@@ -14,7 +14,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from dspex.bridge.compiled.accelerate import accelerated, is_chosen
-from dspex.bridge.failures import translate
+from dspex.bridge.failures import translate, unreadable
 from dspex.bridge.observe import metered
 from dspex.bridge.parts import SWAPPABLE
 from dspex.errors import DefinitionError, DspexError, ExhaustedError, ProviderError, UnknownNameError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MODEL_FAILURES: tuple[type[Exception], ...] = (dspy.LMError, AdapterParseError, ProviderError)
 """What goes wrong on the model's side: no answer, or one that cannot be read."""
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def module_class(value: str | Callable[..., dspy.Module]) -> Callable[..., dspy.Module]:
@@ -48,6 +49,34 @@ def module_class(value: str | Callable[..., dspy.Module]) -> Callable[..., dspy.
             f"a module must be a dspy.Module class or a function that makes one, got {found!r}"
         )
     return found
+
+
+def module_names() -> list[str]:
+    """List DSPy's modules that solve a signature as they are: no tools, candidates or rewards have to be given.
+
+    Examples
+    --------
+    >>> {"ChainOfThought", "Predict"} <= set(module_names())
+    True
+    >>> "ReAct" in module_names()
+    False
+    """
+    return sorted(name for name, value in vars(dspy).items() if _needs_only_a_signature(value))
+
+
+def _needs_only_a_signature(value: Any) -> bool:
+    if not (isinstance(value, type) and issubclass(value, dspy.Module) and hasattr(value, "forward")):
+        return False
+    asked = [inspect.signature(getattr(value, name)).parameters for name in ("__init__", "forward")]
+    wanted = [
+        [
+            name
+            for name, each in parameters.items()
+            if each.default is each.empty and each.kind not in _VARIADIC
+        ]
+        for parameters in asked
+    ]
+    return wanted == [["self", "signature"], ["self"]]
 
 
 def _named_module(name: str) -> Any:
@@ -168,10 +197,7 @@ def run(
             ours = translate(error, provider=_provider(error, lm))
             if not isinstance(error, failures) and not isinstance(ours, ProviderError):
                 raise
-            told = error if ours is None else ours
-            trace = redacted_traceback(error)
-            failure = ours if isinstance(ours, ProviderError) else None
-            return None, Outcome(None, meter.usage, redact(_described(told)), trace, failure=failure)
+            return None, _failed(error, ours, meter.usage, _provider(error, lm))
         return prediction, Outcome(_fields(prediction), meter.usage)
 
 
@@ -185,6 +211,26 @@ def _blamed(error: DspexError | None) -> ProviderError | None:
     if isinstance(error, ExhaustedError) and all(each.retryable for each in error.failures):
         error = next(iter(error.failures), None)
     return error if isinstance(error, ProviderError) else None
+
+
+def _failed(error: Exception, ours: DspexError | None, usage: Usage, model: str) -> Outcome:
+    """Write a failure as an outcome. An answer that cannot be read does not count against its provider."""
+    if isinstance(error, AdapterParseError):
+        told = unreadable(error, model)
+        # Its traceback would hold the whole answer, which may be megabytes.
+        return Outcome(None, usage, f"{type(error).__name__}: {told.message}"[:500], hint=told.hint)
+    trace = redacted_traceback(error)
+    failure = ours if isinstance(ours, ProviderError) else None
+    hint = None if failure is None else failure.hint
+    return Outcome(None, usage, redact(_described(ours or error)), trace, failure=failure, hint=hint)
+
+
+def told_by(error: Exception) -> str:
+    """Tell a failure of a program's for the ledger: a model's in a sentence or two, any other with its traceback."""
+    if isinstance(error, AdapterParseError):
+        return f"{type(error).__name__}: {unreadable(error, 'the model')}"
+    ours = translate(error)
+    return f"{type(ours).__name__}: {ours}" if isinstance(ours, ProviderError) else redacted_traceback(error)
 
 
 def adapter_in_force() -> dspy.Adapter | None:

@@ -19,8 +19,8 @@ from dspy.teleprompt import BootstrapFewShot
 from dspex.bridge import examples as examples_bridge
 from dspex.bridge import identity
 from dspex.bridge.observe import Stopped, Tally, tally_in_charge
-from dspex.bridge.program import as_number
-from dspex.redact import redact, redacted_traceback
+from dspex.bridge.program import as_number, told_by
+from dspex.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -211,8 +211,7 @@ class Watcher:
         self._count(is_bootstrap=is_bootstrap, error=error)
         example = self._examples.get(inputs_key_of(run.inputs))
         if example is not None:
-            text = redacted_traceback(error)
-            self._tell(run, example, 0.0, None, text, is_bootstrap=is_bootstrap)
+            self._tell(run, example, 0.0, None, told_by(error), is_bootstrap=is_bootstrap)
 
     def _count(self, *, is_bootstrap: bool, error: Exception | None) -> None:
         with self._lock:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspy import lm15
+from dspy.clients.backend_selection import CLIENT_KEYS
 
 from dspex.bridge.prices import price_of
 from dspex.errors import BadResponseError
 from dspex.records import Completion, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dspex.records import Prompt
 
 _TOOL = "answer"
+_NOT_SAID = CLIENT_KEYS | {"n", "num_generations", "prompt_cache", "rollout_id"}
+"""Settings of a `dspy.LM` that are no part of a request for one answer."""
 _ANTHROPIC = "anthropic"
 
 
@@ -36,6 +42,19 @@ def request_of(prompt: Prompt, model: str) -> lm15.Request:
         tools=tuple(tools),
         config=lm15.Config(**settings),
     )
+
+
+def with_settings(request: lm15.Request, settings: Mapping[str, Any]) -> lm15.Request:
+    """Add what a `dspy.LM` was given, as DSPy would; what the request itself asks for comes first."""
+    given = {name: value for name, value in settings.items() if name not in _NOT_SAID and value is not None}
+    said = {"model": request.model, "messages": [{"role": "user", "content": "?"}], **given}
+    theirs, unset = lm15.request_from_openai_chat(said).config, lm15.Config()
+    ours = {
+        each.name: value
+        for each in fields(request.config)
+        if (value := getattr(request.config, each.name)) != getattr(unset, each.name)
+    }
+    return replace(request, config=replace(theirs, **ours))
 
 
 def _format_of(schema: dict[str, Any]) -> dict[str, Any]:
@@ -66,13 +85,19 @@ def completion_of(response: lm15.Response, name: str, latency_s: float) -> Compl
         If it holds no text and calls no tool.
     """
     calls = response.tool_calls
-    text = json.dumps(calls[0].input, ensure_ascii=False) if calls else response.text
+    text = json.dumps(calls[0].input, ensure_ascii=False) if calls else _text_of(response)
     if text is None:
         raise BadResponseError(
             f"{name} answered without text", provider=name, hint="ask it for text, or use another model"
         )
     finish: Literal["stop", "length"] = "length" if response.finish_reason == "length" else "stop"
     return Completion(text, usage_of(response.usage, name, latency_s), finish)
+
+
+def _text_of(response: lm15.Response) -> str | None:
+    """Return what was written; the client hands over an object with a yes or a choice among its fields as data."""
+    data = [part.value for part in response.message.parts if isinstance(part, lm15.DataPart)]
+    return json.dumps(data[0], ensure_ascii=False) if data else response.text
 
 
 def usage_of(usage: lm15.Usage | None, name: str, latency_s: float) -> Usage:

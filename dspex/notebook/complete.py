@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from IPython.core.completer import SimpleCompletion, context_matcher
 
 from dspex import sandbox
+from dspex.bridge import program
 from dspex.native import metrics, types
 from dspex.notebook import magics
 from dspex.optimizers import SEARCHES
 from dspex.optimizers.teleprompters import TELEPROMPTERS
+from dspex.orchestrator.policy import OBJECTIVES
 from dspex.variables import views
 
 if TYPE_CHECKING:
@@ -21,16 +23,6 @@ if TYPE_CHECKING:
 
 _FRAGMENT = re.compile(r"[\w./:%-]*$")
 _MAGIC = re.compile(r"(?:^|=)\s*(%{1,2})dspex\b(?P<rest>.*)$")
-_MODULES = (
-    "BestOfN",
-    "ChainOfThought",
-    "MultiChainComparison",
-    "Predict",
-    "ProgramOfThought",
-    "ReAct",
-    "Refine",
-)
-_OBJECTIVES = ("balanced", "cost", "latency", "quality")
 
 
 class Offer(NamedTuple):
@@ -115,7 +107,7 @@ def _in_line(opening: re.Match[str] | None, names: Mapping[str, Any]) -> Iterabl
     mine = [name for name in names if not name.startswith("_")]
     values: dict[str, Iterable[str]] = {
         "--metric": [*metrics.NAMED, *mine],
-        "--objective": _OBJECTIVES,
+        "--objective": OBJECTIVES,
         "--optimizer": [*SEARCHES, *TELEPROMPTERS],
         "--space": mine,
         "--train": mine,
@@ -132,7 +124,7 @@ def _in_line(opening: re.Match[str] | None, names: Mapping[str, Any]) -> Iterabl
 def _in_cell(rest: str, body: str) -> Iterable[str] | None:
     command = rest.split(maxsplit=1)[0] if rest.split() else ""
     if command == "space":
-        return views.expected(body, models=sandbox.MODELS, modules=_MODULES)
+        return views.expected(body, models=sandbox.MODELS, modules=program.module_names())
     if command == "signature" and re.search(r":[^,>\n]*$", body):
         return types.KNOWN
     return None

@@ -102,7 +102,7 @@ def why_no_demos(tried: Iterable[Tried], needed: float | None) -> str:
     failed = [row for row in rows if row.error is not None]
     said = [f"no demonstration was bootstrapped from {len(rows)} attempts"]
     if failed:
-        said.append(f"{len(failed)} failed ({_last_line(failed[-1].error)})")
+        said.append(f"{len(failed)} failed ({last_line(failed[-1].error)})")
     if len(rows) > len(failed):
         best = max(row.score for row in rows if row.error is None)
         wanted = "above 0" if needed is None else f"of {needed:g}"
@@ -110,7 +110,7 @@ def why_no_demos(tried: Iterable[Tried], needed: float | None) -> str:
     return ", ".join(said)
 
 
-def _last_line(error: str | None) -> str:
-    """Return the line of a traceback that names the exception."""
+def last_line(error: str | None) -> str:
+    """Return the line that names the exception, of a traceback or of what is told in its place."""
     lines = [line for line in (error or "").splitlines() if line and not line.startswith(" ")]
     return lines[-1] if lines else ""

@@ -78,7 +78,9 @@ def here(
     inputs = examples_bridge.inputs_of(example)
     prediction, outcome = program_bridge.run(program, inputs, lm, failures=(Exception,), stop=stop)
     if prediction is None:
-        return Measured(0.0, outcome.traceback, None, outcome.usage, outcome.failure)
+        # What a model did wrong is told in a sentence; the way into DSPy's client tells nobody anything.
+        told = outcome.traceback if outcome.hint is None else f"{outcome.error}\n  → {outcome.hint}"
+        return Measured(0.0, told, None, outcome.usage, outcome.failure)
     found, judging = program_bridge.judged(metric, example, prediction, lm, stop=stop)
     return Measured(found.score, found.error, found.feedback, outcome.usage + judging, found.failure)
 

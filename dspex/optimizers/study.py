@@ -6,11 +6,13 @@ import asyncio
 import contextvars
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import CancelledError, ExecutionError
 from dspex.events import EventBus, StudyAwaited, StudyFinished, StudyStarted
 from dspex.optimizers import holdout, tables
+from dspex.optimizers.candidates import last_line
 from dspex.optimizers.compiling import Compiling
 from dspex.optimizers.coordinating import Coordinating
 from dspex.optimizers.experiment import Experiment
@@ -132,7 +134,7 @@ class Study(Experiment):
         if best is not None:
             parts.append(f"best {best.score:.3f}")
         parts.append(f"${self.usage.cost_usd:.4f}")
-        parts += self.definition.notices
+        parts += [*self.definition.notices, *self._only_failures()]
         return f"<Study {self.name}: {', '.join(parts)}>"
 
     # ── waiting and stopping ────────────────────────────────────────────────────────────────────
@@ -204,7 +206,7 @@ class Study(Experiment):
 
     @property
     def scores(self) -> pd.DataFrame:
-        """The ledger: one row per program and example, with the traceback of what failed."""
+        """The ledger: one row per program and example, with what failed: a model and why, or a traceback."""
         return tables.of_scores(self._ledger.rows())
 
     @property
@@ -297,9 +299,18 @@ class Study(Experiment):
     @property
     def notices(self) -> tuple[str, ...]:
         """What was mended or went unexpectedly, in sentences."""
-        mended = self._work.notices if isinstance(self._work, _WRITERS) else ()
+        theirs = self._work.notices if isinstance(self._work, _WRITERS) else ()
         waited = () if self._waiting is None else self._waiting.notices
-        return *self.definition.notices, *mended, *waited
+        return *self.definition.notices, *theirs, *waited, *self._only_failures()
+
+    def _only_failures(self) -> tuple[str, ...]:
+        """Say so if not one example has been answered and scored: the best of nothing is no find."""
+        rows = self._ledger.rows()
+        if not rows or any(row.error is None for row in rows):
+            return ()
+        often, _ = Counter(last_line(row.error) for row in rows).most_common(1)[0]
+        who = ", ".join(self.definition.models)
+        return (f"every example failed with {who}, most often by {often}; study.scores has each error",)
 
     @property
     def improvements(self) -> pd.DataFrame:

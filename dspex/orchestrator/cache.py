@@ -46,7 +46,7 @@ class Cache:
     ttl_s: float | None = None
     """For how long they answer; older ones only where there is no room for a call. None: for ever."""
     stored: bool = True
-    """Whether the store keeps them too, for the next session and for other processes."""
+    """Whether the store keeps them too, for the next session and for other processes: the newest 100 000."""
 
     def __post_init__(self) -> None:
         if self.size < 1 or (self.ttl_s is not None and not self.ttl_s > 0):

@@ -15,6 +15,7 @@ from dspex.errors import (
     RateLimitedError,
     TimedOutError,
     UnavailableError,
+    UnreadableAnswerError,
 )
 from dspex.orchestrator.telling import failures as told_of
 from dspex.reliability import deadline
@@ -22,6 +23,7 @@ from dspex.reliability import deadline
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from dspex.errors import Category, Severity
     from dspex.orchestrator.attempts import Tried
     from dspex.orchestrator.protection import Protection
     from dspex.records import Decision, Outcome, Requirements, Strategy
@@ -136,9 +138,12 @@ def with_room(left: Sequence[Strategy], refused: Decision, outcome: Outcome) -> 
 def refuse_to_go_on(outcome: Outcome) -> None:
     """Raise if a part of an answer was shown: another one must not follow it."""
     if outcome.is_final:
-        raise ExecutionError(
+        error = ExecutionError(
             outcome.error or "", hint="begin a new stream, or use execute, which can fall back"
-        ) from outcome.failure
+        )
+        if outcome.failure is not None:
+            error.category, error.severity = outcome.failure.category, outcome.failure.severity
+        raise error from outcome.failure
 
 
 def nobody_answered(asked: Requirements, failed: Sequence[tuple[Decision, Outcome]]) -> Exception:
@@ -147,7 +152,7 @@ def nobody_answered(asked: Requirements, failed: Sequence[tuple[Decision, Outcom
     if len(failures) == len(failed) and all(isinstance(each, OverloadedError) for each in failures):
         return failures[-1]
     told = told_of(failed, None)
-    hints = dict.fromkeys(each.hint for each in failures if each.hint is not None)
+    hints = dict.fromkeys(hint for _, outcome in failed if (hint := _next_step(outcome)) is not None)
     if deadline.remaining_s() <= 0:
         return TimedOutError(
             f"{asked.signature} was not answered before the deadline: {told}",
@@ -159,4 +164,17 @@ def nobody_answered(asked: Requirements, failed: Sequence[tuple[Decision, Outcom
         or "dspex.history() keeps each attempt; add a model of another provider to fall back on",
     )
     error.failures = failures
+    kinds = {_kind(outcome) for _, outcome in failed}
+    if len(kinds) == 1:
+        error.category, error.severity = kinds.pop()
     return error
+
+
+def _next_step(outcome: Outcome) -> str | None:
+    return outcome.hint if outcome.failure is None else outcome.failure.hint
+
+
+def _kind(outcome: Outcome) -> tuple[Category, Severity]:
+    """Say what a failure was about; an answer that cannot be read has a next step, and is held against nobody."""
+    like = outcome.failure or (ExecutionError if outcome.hint is None else UnreadableAnswerError)
+    return like.category, like.severity

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
 from dspex.records import BRIDGED, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from dspex.orchestrator.model import BeliefModel
     from dspex.records import (
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     )
 
 _MOST_SHOWN = 4
-"""Failed attempts that are written out."""
+"""Failures that are written out."""
+_WORTH_SHORTENING = 80
+"""Characters of a failure that is not written twice."""
+_NUMBER = re.compile(r"(?<![(\w])\d[\d.,]*")
+"""Such as the seconds that an attempt had; a status in parentheses is none."""
 
 
 class Steps:
@@ -95,9 +100,30 @@ def summary(outcome: Outcome) -> str:
 
 
 def failures(failed: Sequence[tuple[Decision, Outcome]], saved_by: Decision | None) -> str:
-    """Write what went wrong, attempt by attempt, and who answered at last."""
-    shown = failed[:_MOST_SHOWN]
-    reasons = "; ".join(f"{decision.strategy}: {outcome.error}" for decision, outcome in shown)
-    if len(failed) > len(shown):
-        reasons += f"; and {len(failed) - len(shown)} more"
+    """Write what went wrong, each thing once, and who answered at last."""
+    told = list(_each_once(failed))
+    reasons = "; ".join(told[:_MOST_SHOWN])
+    if len(told) > _MOST_SHOWN:
+        reasons += f"; and {len(told) - _MOST_SHOWN} more"
     return reasons if saved_by is None else f"{saved_by.strategy} answered after {reasons}"
+
+
+def _each_once(failed: Sequence[tuple[Decision, Outcome]]) -> Iterator[str]:
+    """Write failures in their order; what came again is counted, a long one that others had too is not said again."""
+    met: dict[tuple[Strategy, str], list[str]] = {}
+    for decision, outcome in failed:
+        error = outcome.error or ""
+        met.setdefault((decision.strategy, _NUMBER.sub("", error)), []).append(error)
+    said = set[str]()
+    for (strategy, _), errors in met.items():
+        times = f" ({len(errors)} times)" if len(errors) > 1 else ""
+        nameless = _nameless(errors[0], strategy.model)
+        is_known = nameless in said and len(errors[0]) > _WORTH_SHORTENING
+        yield f"{strategy}{times}: {'the same' if is_known else errors[0]}"
+        said.add(nameless)
+
+
+def _nameless(error: str, model: str) -> str:
+    """Leave out the model's name, and what its provider calls it."""
+    names = "|".join(re.escape(name) for name in (model, model.partition("/")[2]) if name)
+    return re.sub(rf"\b(?:{names})\b", "", error) if names else error

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from dspex.bridge import prices
 from dspex.records import Completion, Price, Prompt, Usage
 from dspex.sandbox import measuring, plain
 from dspex.sandbox.chance import fingerprint, gauss, mixed, uniform
@@ -335,3 +336,12 @@ def price(name: str) -> Price:
 def typical_latency_s(name: str) -> float:
     """Say how many seconds a simulated model pretends to take for a usual answer, in the median."""
     return world().models[short_name(name)].typical_latency_s
+
+
+def _price_if_known(name: str) -> Price | None:
+    known = name.removeprefix(PREFIX) in world().models
+    return price(name) if known else None
+
+
+# A space may name a simulated model long before the first one is made.
+prices.tell(PREFIX, _price_if_known)

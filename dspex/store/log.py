@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import atexit
 import gc
-import queue
-import threading
-import time
 import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Insert, Table, delete, func, insert, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from dspex.errors import StoreError
 from dspex.records import Answer, Candidate, Execution, Label, Reply, Score, Trial, Usage
-from dspex.redact import quiet_logger, redact
+from dspex.redact import redact
 from dspex.store import schema
 from dspex.store.database import default_url, open_engine
+from dspex.store.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,16 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Cursor", "Store", "default_url"]
 
-_log = quiet_logger("dspex.store")
-_BATCH_ROWS = 50
-_BATCH_S = 0.1
-
-# Readers go on from the last number they saw, so that rows must become visible in the order of their numbers.
-# SQLite has one writer at a time; PostgreSQL is told to.
-_ONE_WRITER = text("LOCK TABLE execution, label IN SHARE ROW EXCLUSIVE MODE")
-
-_Row = tuple[Table, dict[str, Any]]
-
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -47,13 +34,6 @@ class Cursor:
 
     execution: int = 0
     label: int = 0
-
-
-class _Flush:
-    """Travels through the queue; what was put in before it is in the database when `done` is set."""
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
 
 
 class Store:
@@ -71,12 +51,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self.url = url
         self._engine = open_engine(url)
-        self._queue: queue.SimpleQueue[_Row | _Flush | None] = queue.SimpleQueue()
-        self._failure: Exception | None = None
-        self._writer = threading.Thread(target=self._write, name="dspex-store", daemon=True)
-        self._writer.start()
-        self._closed = False
-        self._closing = threading.Lock()
+        self._writer = Writer(self._engine)
         # A weak reference: the interpreter's exit must not be what keeps a store alive.
         atexit.register(_close, weakref.ref(self))
 
@@ -88,17 +63,17 @@ class Store:
     def append(self, record: Execution | Label) -> None:
         """Put one row at the end of the log."""
         if isinstance(record, Execution):
-            self._put(schema.execution, schema.execution_row(record))
+            self._writer.put(schema.execution, schema.execution_row(record))
         else:
-            self._put(schema.label, schema.label_row(record))
+            self._writer.put(schema.label, schema.label_row(record))
 
     def append_score(self, study: str, score: Score) -> None:
         """Put one row into a study's ledger."""
-        self._put(schema.score, schema.score_row(study, score))
+        self._writer.put(schema.score, schema.score_row(study, score))
 
     def append_trial(self, study: str, trial: Trial) -> None:
         """Keep a finished trial, and return when it is safe."""
-        self._put(schema.trial, schema.trial_row(study, trial))
+        self._writer.put(schema.trial, schema.trial_row(study, trial))
         self.flush()
 
     def replace_trial(self, study: str, trial: Trial) -> None:
@@ -114,17 +89,17 @@ class Store:
 
     def append_candidate(self, study: str, candidate: Candidate) -> None:
         """Keep what a program of a study says."""
-        self._put(schema.candidate, schema.candidate_row(study, candidate))
+        self._writer.put(schema.candidate, schema.candidate_row(study, candidate))
 
     def append_reply(self, study: str, reply: Reply) -> None:
         """Keep a model's answer, and return when it is safe: it was paid for."""
         # On the caller's thread: handing it over and waiting takes longer than writing it.
         with self._connection() as connection:
-            connection.execute(self._insertion(schema.reply), schema.reply_row(study, reply))
+            connection.execute(self._writer.insertion(schema.reply), schema.reply_row(study, reply))
 
     def append_answer(self, answer: Answer) -> None:
         """Keep an answer for the next time that the same is asked; it takes the place of an older one."""
-        self._put(schema.answer, schema.answer_row(answer))
+        self._writer.put(schema.answer, schema.answer_row(answer))
 
     def forget_answer(self, key: str) -> None:
         """Drop an answer."""
@@ -152,28 +127,12 @@ class Store:
         StoreError
             If rows could not be written since the last flush.
         """
-        mark = _Flush()
-        with self._closing:
-            if self._closed:
-                return
-            self._queue.put(mark)
-        mark.done.wait()
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise StoreError(
-                f"rows could not be written to {self._engine.url.render_as_string()}: {failure}",
-                hint="is the disk full, or another program holding the file?",
-            ) from failure
+        self._writer.flush()
 
     def close(self) -> None:
         """Write what is waiting and let the database go. Closing twice is fine."""
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-            self._queue.put(None)
-        self._writer.join(timeout=10)
-        self._engine.dispose()
+        if self._writer.close():
+            self._engine.dispose()
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────
 
@@ -335,80 +294,12 @@ class Store:
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
         """Open a transaction; what the database says against it becomes a `StoreError`."""
-        if self._closed:
-            raise _closed_error()
+        self._writer.refuse_closed()
         try:
             with self._engine.begin() as connection:
                 yield connection
         except DBAPIError as error:
             raise StoreError(f"{self._engine.url.render_as_string()} cannot be used: {error.orig}") from error
-
-    # ── the writer's thread ─────────────────────────────────────────────────────────────────────
-
-    def _put(self, table: Table, row: dict[str, Any]) -> None:
-        with self._closing:
-            if self._closed:
-                raise _closed_error()
-            self._queue.put((table, row))
-
-    def _write(self) -> None:
-        going = True
-        while going:
-            rows, marks, going = self._gather()
-            if not self._inserted(rows):
-                # One of them is at fault: the others must not be lost with it.
-                for row in rows:
-                    self._inserted([row], is_last_try=True)
-            for mark in marks:
-                mark.done.set()
-
-    def _gather(self) -> tuple[list[_Row], list[_Flush], bool]:
-        """Wait for a first item, then take what comes until the batch is full, old, or asked for."""
-        rows: list[_Row] = []
-        item = self._queue.get()
-        deadline = time.monotonic() + _BATCH_S
-        while True:
-            if item is None:
-                return rows, [], False
-            if isinstance(item, _Flush):
-                return rows, [item], True
-            rows.append(item)
-            if len(rows) >= _BATCH_ROWS:
-                return rows, [], True
-            try:
-                item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return rows, [], True
-
-    def _inserted(self, rows: list[_Row], *, is_last_try: bool = False) -> bool:
-        by_table: dict[Table, list[dict[str, Any]]] = {}
-        for table, row in rows:
-            by_table.setdefault(table, []).append(row)
-        try:
-            with self._engine.begin() as connection:
-                if self._engine.dialect.name == "postgresql":
-                    connection.execute(_ONE_WRITER)
-                for table, each in by_table.items():
-                    connection.execute(self._insertion(table), each)
-        except Exception as error:  # noqa: BLE001  # the writer must outlive any row, or `flush` would wait for ever
-            if is_last_try:
-                self._failure = error
-                _log.exception("a row of %s could not be written", rows[0][0].name)
-            return False
-        return True
-
-    def _insertion(self, table: Table) -> Insert:
-        """Return the statement that adds rows; what two studies may both bring is kept as the first brought it."""
-        dialect = {"sqlite": sqlite, "postgresql": postgresql}[self._engine.dialect.name]
-        if table is schema.answer:
-            fresh = dialect.insert(table)
-            newer = {column.name: fresh.excluded[column.name] for column in table.columns}
-            replacing: Insert = fresh.on_conflict_do_update(index_elements=["key"], set_=newer)
-            return replacing
-        if table not in schema.BROUGHT_TWICE:
-            return insert(table)
-        statement: Insert = dialect.insert(table).on_conflict_do_nothing()
-        return statement
 
 
 @contextmanager
@@ -421,10 +312,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _closed_error() -> StoreError:
-    return StoreError("the store is closed", hint="dspex.configure(...) opens one")
 
 
 def _close(reference: weakref.ref[Store]) -> None:

@@ -167,6 +167,7 @@ answer = Table(
     Column("output", JSON, nullable=False),
     Column("execution_id", String(32), nullable=False),
     Column("at", Float, nullable=False),
+    Index("answer_by_age", "at"),
 )
 
 BROUGHT_TWICE = (candidate, reply, score)

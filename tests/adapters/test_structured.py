@@ -110,3 +110,18 @@ def test_unknown_ways_are_named():
     """A way that does not exist is refused when the adapter is made."""
     with pytest.raises(UnknownNameError, match="format"):
         StructuredAdapter(Said(), how="formal")
+
+
+@pytest.mark.parametrize("how", ["format", "tool"])
+@pytest.mark.parametrize(("wire", "path"), [("openai", "/v1"), ("anthropic", "/v1"), ("gemini", "/v1beta")])
+def test_choices_are_read_on_every_wire(server, wire, path, how):
+    """An answer that is one of several is read whole and in pieces, however the form was asked for."""
+    triage = dx.sandbox.task("triage")
+    task = dx.signature(triage.signature, triage.instructions)
+    base = server.url.removesuffix("/v1") + path
+    adapter = dx.adapters.structured(f"{wire}/large", api_base=base, api_key="any", how=how)
+    message, labels = triage.dev[0].message, {each.label for each in triage.dev}
+    with adapter:
+        assert adapter.generate(task, message=message)["label"] in labels
+        *_, last = adapter.stream(task, message=message)
+        assert last.answer["label"] in labels

@@ -81,3 +81,16 @@ def test_an_answer_without_text_is_said():
     )
     with pytest.raises(BadResponseError, match="without text"):
         wire.completion_of(reply, "openai/m", 0.1)
+
+
+def test_an_answer_that_is_handed_over_as_data_is_read():
+    """DSPy's client takes an object with a yes or a choice in it apart; beside thoughts it is the answer."""
+    parts = (lm15.ThinkingPart(text="hm"), lm15.DataPart(value={"label": "größer", "sure": True}))
+    reply = lm15.Response(
+        id="1",
+        model="m",
+        message=lm15.Message(role="assistant", parts=parts),
+        finish_reason="stop",
+        usage=lm15.Usage(),
+    )
+    assert wire.completion_of(reply, "openai/m", 0.1).text == '{"label": "größer", "sure": true}'

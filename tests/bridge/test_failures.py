@@ -11,9 +11,10 @@ import httpx
 import openai
 import pytest
 from dspy import lm15
+from dspy.utils.exceptions import AdapterParseError
 
 from dspex import sandbox
-from dspex.bridge.failures import translate, translated
+from dspex.bridge.failures import translate, translated, unreadable
 from dspex.errors import (
     AuthenticationError,
     BadResponseError,
@@ -227,3 +228,32 @@ def test_a_long_complaint_is_quoted_in_part():
     assert len(str(translate(lm15.ServerError("x" * 100_000)))) < 600
     assert "a page of HTML" in str(translate(lm15.ServerError("<html>" + "x" * 100_000)))
     assert "advice" not in str(translate(lm15.ServerError("down\n\nadvice")))
+
+
+def test_an_answer_that_dspy_cannot_read_is_told_in_a_few_lines():
+    """As what it was read, why, how it begins and how long it is; half of a key is not shown either."""
+    written = "a" * 150 + " sk-planted-4711-planted " + "b" * 10_000_000
+    task = dspy.Signature("question -> label, why")
+    error = unreadable(AdapterParseError("JSONAdapter", task, written, message="no JSON"), "openai/m")
+    assert error.message == (
+        f"openai/m answered what DSPy cannot read as label, why: no JSON; it wrote '{'a' * 150} [redacted' … "
+        "(10,000,175 characters)"
+    )
+    assert error.hint.startswith("try again")
+
+
+@pytest.mark.parametrize(
+    ("said", "quoted"),
+    [
+        ("is not JSON: x. Body starts: '<!DOCTYPE html><p>Welcome'", "is not JSON: x. It is a page of HTML."),
+        ("""is not JSON: x. Body starts: '{"id": "chatcmpl-1", "obj…'""", "is not JSON: x."),
+        (
+            "is not JSON: x. Body starts: 'upstream is down'",
+            "is not JSON: x. Body starts: 'upstream is down'",
+        ),
+        ("not a finished turn (MAP-3)", "not a finished turn"),
+    ],
+)
+def test_what_the_client_adds_for_its_makers_is_left_out(said, quoted):
+    """Pages, broken objects and numbers of its own rules; words that somebody wrote stay."""
+    assert translate(lm15.ProviderError(said), provider="openai/m").message.endswith(f": {quoted}")

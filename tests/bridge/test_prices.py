@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from dspex import sandbox
 from dspex.bridge import prices
 from dspex.records import ModelInfo, Price
 
@@ -11,6 +12,7 @@ from dspex.records import ModelInfo, Price
 @pytest.fixture(autouse=True)
 def nothing_declared(monkeypatch):
     monkeypatch.setattr(prices, "_declared", {})
+    monkeypatch.setattr(prices, "_looked_up", {})
 
 
 def test_a_declared_price_wins():
@@ -80,3 +82,19 @@ def test_what_is_known_of_a_model():
     assert prices.info_of("ollama_chat/anything").price == Price(0, 0)
     prices.declare("acme/nothing-3", Price(1, 2))
     assert prices.info_of("acme/nothing-3") == ModelInfo(price=Price(1, 2))
+
+
+def test_what_nobody_knows_stays_unknown_when_its_calls_were_counted():
+    """That a call counts as free does not make its model a free one."""
+    assert prices.price_of("acme/nothing-4") == Price(0, 0)
+    assert prices.info_of("acme/nothing-4") == ModelInfo()
+    assert prices.declared() == {"acme/nothing-4": Price(0, 0)}
+    prices.declare("acme/nothing-4", Price(1, 2))
+    assert (prices.price_of("acme/nothing-4"), prices.declared()["acme/nothing-4"]) == (Price(1, 2),) * 2
+
+
+def test_the_price_of_a_simulated_model_is_known_before_it_is_made(caplog):
+    """A table that asks first gets the figure that the calls are counted at."""
+    assert prices.info_of("sandbox/small").price == prices.price_of("sandbox/small") == sandbox.price("small")
+    assert prices.info_of("sandbox/giant").price is None
+    assert caplog.records == []

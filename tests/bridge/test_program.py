@@ -367,3 +367,11 @@ def test_a_run_writes_through_the_compiled_twin_of_the_adapter_in_force(configur
     with dspy.context(adapter=configured):
         program.run(Looking(), {}, lm_of())
     assert seen == [in_force]
+
+
+@pytest.mark.filterwarnings("ignore:ProgramOfThought is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("name", program.module_names())
+def test_every_module_that_is_offered_can_be_made_of_a_signature(name):
+    """What Tab offers as a module is one of DSPy's, and needs nothing else."""
+    made = program.make(dspy.Signature("question -> answer"), name)
+    assert type(made) is getattr(dspy, name)

@@ -7,9 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import dspy
 import pytest
 
-from dspex.bridge import binding, prices, program
+from dspex.bridge import binding, clients, prices, program
 from dspex.bridge import lm as bridge
-from dspex.records import Price
+from dspex.records import Price, Prompt
 
 API_KEY = "sk-planted-4711"
 ANSWER = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
@@ -106,6 +106,25 @@ def test_settings_travel_over_http(provider, lm):
     ((_, _, request),) = provider.seen
     assert (request["temperature"], request["top_p"]) == (0.25, 0.5)
     assert "Name the city only." in request["messages"][0]["content"]
+
+
+def test_a_models_own_settings_travel_with_prompts_of_ours(provider, lm):
+    """What a model was given goes along where DSPy is asked with a prompt of ours, which has the last word."""
+    asked = lm.copy(top_p=0.5, seed=5, stop=["END"], logit_bias={"1": 2}, temperature=0.25, n=1)
+    client = clients.client_of(asked)
+    assert type(client) is clients.LmClient
+    client.complete(Prompt("m", "", (("user", "?"),), temperature=0.75))
+    ((_, _, request),) = provider.seen
+    sent = {name: request[name] for name in ("top_p", "seed", "stop", "logit_bias", "temperature")}
+    assert sent == {"top_p": 0.5, "seed": 5, "stop": ["END"], "logit_bias": {"1": 2}, "temperature": 0.75}
+
+
+def test_a_draw_is_part_of_what_dspys_cache_goes_by(provider, lm):
+    """The same prompt for another draw is asked anew; for the same one it is recalled."""
+    client = clients.LmClient(lm.copy(cache=True, top_p=0.5))
+    for rollout in (1, 1, 2):
+        client.complete(Prompt("m", "", (("user", "which draw?"),), temperature=1.0, rollout=rollout))
+    assert len(provider.seen) == 2
 
 
 def test_a_declared_price_is_used(provider, lm):

@@ -12,6 +12,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from dspex.store import Store
+
 _numbers = itertools.count()
 _USER = "postgres"
 
@@ -75,3 +77,12 @@ def postgres(postgres_server):
     ) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     return url.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=["memory", "file", "postgres"])
+def store(request, tmp_path):
+    """Open a store of each kind."""
+    url = {"memory": "memory", "file": str(tmp_path / "runs.db")}.get(request.param)
+    made = Store(url or request.getfixturevalue("postgres"))
+    yield made
+    made.close()

@@ -13,7 +13,7 @@ from sqlalchemy import event, text
 
 from dspex.errors import StoreError
 from dspex.records import Answer, Execution, Label, Requirements, Score, Strategy, Trial, Usage
-from dspex.store import Store, log
+from dspex.store import Store
 from dspex.store.log import Cursor
 
 ASKED = Requirements("QA", "5ig", 12, 1, False, "low")
@@ -55,14 +55,6 @@ def begin(store, name, started_at=1.0):
         seed=0,
         definition={"space": "s"},
     )
-
-
-@pytest.fixture(params=["memory", "file", "postgres"])
-def store(request, tmp_path):
-    url = {"memory": "memory", "file": str(tmp_path / "runs.db")}.get(request.param)
-    made = Store(url or request.getfixturevalue("postgres"))
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -219,23 +211,6 @@ def test_a_closed_store_says_so(store, use):
     with pytest.raises(StoreError) as caught:
         use(store)
     assert str(caught.value) == "the store is closed\n  → dspex.configure(...) opens one"
-
-
-def test_flushing_while_closing_does_not_hang(store, monkeypatch):
-    """A flush that has begun when another thread closes the store comes back."""
-
-    class Met(log._Flush):
-        def __init__(self):
-            super().__init__()
-            closing = threading.Thread(target=store.close)
-            closing.start()
-            closing.join(0.5)  # a store may as well let the flush go first
-
-    monkeypatch.setattr(log, "_Flush", Met)
-    flushing = threading.Thread(target=store.flush, daemon=True)
-    flushing.start()
-    flushing.join(5)
-    assert not flushing.is_alive()
 
 
 def test_repr_hides_passwords(path):

@@ -154,7 +154,7 @@ class Plan(ABC):
             return  # images and the like are lists that a receiver may change
         try:
             frozen = FrozenDemos(stores, list(map(_copied, messages)))
-        except Exception:  # noqa: BLE001  # a value that cannot be watched: these demos are written each time
+        except Exception:  # noqa: BLE001  # the user's types write themselves, and may raise anything: no freezing then
             return
         while len(self._frozen) >= _FROZEN_LIMIT:
             self._frozen.pop(next(iter(self._frozen)), None)

@@ -112,7 +112,7 @@ class Plans:
             content = _content(signature)
             plan = self._shared.pop(content, None) or self._make(signature)
             self._shared[content] = plan
-        except Exception:  # noqa: BLE001  # DSPy will say what is wrong with it, in its own words
+        except Exception:  # noqa: BLE001  # the user's types are asked; DSPy will say what is wrong, in its own words
             return None
         while len(self._shared) > self.limit:
             del self._shared[next(iter(self._shared))]

@@ -291,6 +291,9 @@ async def _sent(
             request.state.transport.abort()
             return
         await desk.pause(pause_s)
+        # Whoever had enough of it has gone; to go on would fill the log with failed sends.
+        if kind == "huge" and await request.is_disconnected():
+            return
         yield part
     more = another if parts[0].startswith((b"data:", b"event:")) else b"and so on "
     while kind == "endless" and not desk.closing.is_set() and not await request.is_disconnected():

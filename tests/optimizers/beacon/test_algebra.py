@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 
@@ -45,11 +43,9 @@ def test_large_matrices_go_to_torch_only_where_it_is(monkeypatch):
     room._large.cache_clear()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 def test_torch_agrees_with_numpy():
     """Both give the same root, inverse and determinant, of a singular matrix too."""
-    import torch
-
+    torch = pytest.importorskip("torch")
     room._large.cache_clear()
 
     matrix, there = positive(30), Torch(torch)

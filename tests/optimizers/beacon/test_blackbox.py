@@ -81,12 +81,10 @@ def test_optunas_process_says_what_it_needs(monkeypatch):
     assert "engine='beacon'" in str(caught.value)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("torch") is None or importlib.util.find_spec("scipy") is None,
-    reason="torch or scipy is not installed",
-)
 def test_optunas_process_searches_too():
     """With torch and scipy the engine "gp" finds the place of the maximum."""
+    for name in ("torch", "scipy"):
+        pytest.importorskip(name)
     found = maximize(lambda at: -((at["x"] - 0.3) ** 2), dx.Space(x=dx.Float(0, 1)), trials=15, engine="gp")
     assert found.configuration["x"] == pytest.approx(0.3, abs=0.02)
 
