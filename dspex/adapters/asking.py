@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dspex.adapters import forms
@@ -20,11 +21,16 @@ if TYPE_CHECKING:
 MODULES = ("Predict", "ChainOfThought")
 
 
+class AlreadyShownError(Exception):
+    """Tells steps that they cannot ask again, because what came was shown while it was written."""
+
+
 class AskingAdapter(Adapter):
     """Asks a client with short prompts of its own.
 
     A subclass writes `steps`: a generator that yields a prompt, is sent the completion or thrown the
-    provider's error, and returns the answer. The same steps serve threads, event loops and streams.
+    provider's error, and returns the answer. If it wants to ask again what was shown already, it is thrown
+    an `AlreadyShownError`, and may raise why the answer will not do. The same steps serve threads, event loops and streams.
 
     Parameters
     ----------
@@ -182,7 +188,9 @@ class _Stream:
             self.answer = _answer_of(end)
             return
         if self._shown:
-            raise unreadable(self._model, self._shown, self.prompt.messages[-1][1])
+            with suppress(AlreadyShownError):
+                self._steps.throw(AlreadyShownError())
+            raise unreadable(self._model, self._shown, "it would have been asked again")
 
 
 def _answer_of(end: StopIteration) -> Answer:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from dspex.adapters import forms
-from dspex.adapters.asking import AskingAdapter, why
+from dspex.adapters.asking import AlreadyShownError, AskingAdapter, why
 from dspex.adapters.base import problem_with, unreadable
 from dspex.errors import (
     ContextWindowExceededError,
@@ -71,7 +71,10 @@ class StructuredAdapter(AskingAdapter):
         output, problem = self._read(ask, form, done)
         if problem is None:
             return self.answered(output, done.text, used, how)
-        done = yield _again(prompt, done, problem)
+        try:
+            done = yield _again(prompt, done, problem)
+        except AlreadyShownError:
+            raise unreadable(self.model, done.text, problem) from None
         used += done.usage
         output, problem = self._read(ask, form, done)
         if problem is not None:

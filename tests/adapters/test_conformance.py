@@ -41,6 +41,16 @@ class Structured(OverSocket):
     def made(self, base):
         return dx.adapters.structured(f"{self.wire}/large", api_base=base, api_key="any", **self.settings)
 
+    def test_choices_and_truths_keep_their_types(self):
+        """Every wire brings one of a few words, and true or false, as what they are, and not only text."""
+        with self.make() as adapter:
+            chosen = adapter.structured(
+                dx.signature("question -> size: Literal['small', 'large']"), question="?"
+            )
+            assert chosen["size"] in {"small", "large"}
+            decided = adapter.structured(dx.signature("question -> is_even: bool"), question="?")
+            assert isinstance(decided["is_even"], bool)
+
 
 class TestDirectOpenAI(Direct):
     wire = "openai"

@@ -94,8 +94,9 @@ def test_what_was_shown_is_not_taken_back():
     adapter, client = asking('{"answer": "x"}', GOOD)
     stream = adapter.stream(dx.signature(TASK), question="?")
     assert next(stream).text + next(stream).text == '{"answer": "x"}'
-    with pytest.raises(UnreadableAnswerError, match="confidence"):
+    with pytest.raises(UnreadableAnswerError, match="confidence") as caught:
         next(stream)
+    assert "Answer again" not in str(caught.value)
     assert len(client.prompts) == 1
 
 
