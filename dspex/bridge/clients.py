@@ -192,6 +192,7 @@ def client_of(model: str | dspy.BaseLM, **settings: Any) -> Client:
         What `HttpClient` takes besides the model, for one that is asked over HTTP.
     """
     if isinstance(model, str):
+        lm_bridge.check_name(model)
         return direct.HttpClient(model, **settings)
     engine = getattr(model, "engine", None)
     if isinstance(engine, local.GeneratorEngine):

@@ -104,13 +104,23 @@ def from_answerer(name: str, answerer: PromptAnswerer, price: Price, **settings:
 
 def from_name(name: str, **settings: Any) -> dspy.LM:
     """Make a `dspy.LM` from a DSPy model string such as ``openai/gpt-4o-mini``."""
+    check_name(name)
+    return dspy.LM(name, **settings)
+
+
+def check_name(name: str) -> None:
+    """Raise `DefinitionError` unless a provider can be found by a model's name."""
     provider, slash, model = name.partition("/")
     if not (provider and slash and model):
         raise DefinitionError(
             f"a model is written provider/name, got {name!r}",
             hint="for example 'openai/gpt-4o-mini', 'ollama_chat/llama3.2' or 'sandbox/small'",
         )
-    return dspy.LM(name, **settings)
+    if provider == "sandbox":
+        raise DefinitionError(
+            f"{name} is simulated: it has no provider to be asked at",
+            hint=f"give the model itself: dspex.sandbox.lm({model!r}), or dspex.lm({name!r}) of the session",
+        )
 
 
 _find: Callable[[str | dspy.BaseLM], dspy.BaseLM] | None = None

@@ -154,5 +154,12 @@ def test_unknown_modules_and_models_are_named():
         dx.adapters.bridged("Predit", sandbox.lm("large"))
     with pytest.raises(DefinitionError, match=r"dspy\.LM"):
         dx.adapters.bridged("Predict", 3)
+    for make in (
+        dx.adapters.direct,
+        dx.adapters.structured,
+        lambda name: dx.adapters.bridged("Predict", name),
+    ):
+        with pytest.raises(DefinitionError, match=r"simulated(.|\n)*dspex\.sandbox\.lm\('large'\)"):
+            make("sandbox/large")
     with pytest.raises(DefinitionError, match="concurrency"):
         dx.adapters.bridged("Predict", sandbox.lm("large"), concurrency=0)
