@@ -120,6 +120,7 @@ def meet(bases):
             store="memory",
             cache=False,
             prices=dict.fromkeys(names, dx.Price(1.0, 1.0)),
+            reliability=dx.Reliability(patience_s=0.5),
         )
         return ask(call)
 
@@ -179,18 +180,47 @@ def test_every_trouble_is_told_within_a_screen(meet, name, how, n_models):
         assert strange not in text
 
 
-@pytest.mark.parametrize("name", [each for each, trouble in TROUBLES.items() if trouble.fault != "huge"])
+ENDING = (
+    "a wrong key",
+    "nobody there",
+    "a page of HTML",
+    "a wrong name",
+    "invalid UTF-8",
+    "half of the JSON",
+    "a dropped connection",
+)
+"""Troubles that a study ends with, because the model answers nobody; others are the examples' own."""
+
+
+@pytest.mark.parametrize(
+    "name", [each for each, trouble in TROUBLES.items() if trouble.fault != "huge" and each not in ENDING]
+)
 def test_a_study_in_which_nothing_is_answered_says_so(meet, name):
     """Its reason names the model and what it met most often; each row has that and no traceback."""
     study = meet(TROUBLES[name], searched, 1)
-    model = TROUBLES[name].settings.get("models", MODELS)[0]
-    assert f"every example failed with {model}, most often by " in study.reason
+    assert f"every example failed with {MODELS[0]}, most often by " in study.reason
     assert "every example failed" in repr(study)
     assert len(textwrap.wrap(study.reason, COLUMNS)) <= LINES
     for error in study.scores["error"]:
         assert PLANTED not in error
         assert "Traceback" not in error
         assert len(error) < 1_000
+
+
+@pytest.mark.parametrize("name", ENDING)
+def test_a_study_whose_model_answers_nobody_ends_and_says_why(meet, name):
+    """One error that names the model, what it did last and how to go on; nothing is scored 0 for it."""
+    trouble = TROUBLES[name]
+    with pytest.raises(DspexError) as caught:
+        meet(trouble, searched, 1)
+    lines = shown(caught.value)
+    text = " ".join(lines)
+    assert len(lines) <= LINES
+    assert trouble.settings.get("models", MODELS)[0] in text
+    assert "resume=True" in text
+    assert PLANTED not in text
+    (study,) = session.current().studies.values()
+    assert (study.state, len(study.scores)) == ("failed", 0)
 
 
 def test_a_study_in_which_something_is_answered_says_nothing(meet):

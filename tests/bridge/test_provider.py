@@ -122,8 +122,12 @@ def test_a_models_own_settings_travel_with_prompts_of_ours(provider, lm):
 def test_a_draw_is_part_of_what_dspys_cache_goes_by(provider, lm):
     """The same prompt for another draw is asked anew; for the same one it is recalled."""
     client = clients.LmClient(lm.copy(cache=True, top_p=0.5))
-    for rollout in (1, 1, 2):
-        client.complete(Prompt("m", "", (("user", "which draw?"),), temperature=1.0, rollout=rollout))
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
+    try:
+        for rollout in (1, 1, 2):
+            client.complete(Prompt("m", "", (("user", "which draw?"),), temperature=1.0, rollout=rollout))
+    finally:
+        dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     assert len(provider.seen) == 2
 
 

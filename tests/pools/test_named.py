@@ -93,8 +93,8 @@ def test_a_breaker_as_one_likes_it(clock):
     pool = dx.pools.define("mine", PoolSpec(workers=1, breaker=soon))
     with pytest.raises(WorkerCrashedError):
         pool.submit(os._exit, 3, idempotent=False).result(TIMEOUT_S)
-    assert dx.pools.stats()["mine"].breaker.startswith("open for 2.0 s: 1 failures in a row; the last: ")
-    assert "wait; breaker open for 2.0 s: 1 failures in a row; the last: the worker died with" in repr(pool)
+    assert dx.pools.stats()["mine"].breaker.startswith("open for 2.0 s: a failure; the last: ")
+    assert "wait; breaker open for 2.0 s: a failure; the last: the worker died with" in repr(pool)
     with pytest.raises(CircuitOpenError):
         pool.submit(pow, 2, 3)
     assert any("pool 'mine': its breaker is open for 2.0 s" in each for each in doctor().notices)
