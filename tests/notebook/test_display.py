@@ -8,6 +8,7 @@ import pytest
 
 import dspex as dx
 from dspex.notebook import html
+from dspex.notebook.plots.routing import OTHERS
 
 TRIAGE = dx.sandbox.task("triage")
 SIGNATURE = dx.signature(TRIAGE.signature, "Sort <b>this</b>.", name="Triage")
@@ -83,6 +84,19 @@ def test_a_route_is_a_plot_and_a_table(shell):
     assert drawn.count("<polyline") == 2 * len(route.now)
     assert f'aria-label="Learned route of Triage: now best is {route.now.index[0]}"' in drawn
     assert "believed utility" in drawn
+
+
+def test_of_many_ways_the_best_have_colours(shell):
+    """Six are told apart; the others are grey, beneath them, and counted."""
+    message = TRIAGE.dev[0].message
+    for each in dx.explain(SIGNATURE, message=message).alternatives[:9]:
+        dx.execute(SIGNATURE, message=message, pin=each.strategy)
+    route = dx.route(SIGNATURE)
+    drawn = html_of(shell, route)
+    grey = [line for line in re.findall(r"<polyline.*?</polyline>", drawn) if OTHERS in line]
+    assert len(grey) == 2 * 3
+    assert all(f"<title>{best}</title>" not in line for line in grey for best in route.now.index[:6])
+    assert ">3 more</text>" in drawn
 
 
 def test_an_empty_route_says_what_to_do(shell):

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from dspex.orchestrator.insights import Route
 
 # Okabe and Ito's palette: told apart by colour-blind readers too, on white and on black.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8c8c8c", "#b8a800")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+"""Of the best; more than these nobody tells apart."""
+OTHERS = "#8c8c8c"
 _MAX_POINTS = 300
 
 
@@ -24,12 +26,12 @@ class Line(NamedTuple):
 
 
 def route_lines(route: Route) -> list[Line]:
-    """Return one line a strategy, best first, thinned to at most 300 points."""
+    """Return one line a strategy, best first, thinned to at most 300 points; all but the best in one grey."""
     lines = []
     for k, strategy in enumerate(route.now.index):
         mine = route.over_time[route.over_time["strategy"] == strategy]
         mine = mine.iloc[:: max(1, -(-len(mine) // _MAX_POINTS))]
-        colour = COLOURS[k % len(COLOURS)]
+        colour = COLOURS[k] if k < len(COLOURS) else OTHERS
         lines.append(
             Line(
                 strategy, colour, mine["execution"].tolist(), mine["share"].tolist(), mine["utility"].tolist()
@@ -51,15 +53,19 @@ def route_svg(route: Route) -> str:
     ):
         top = _TOP + row * (_HEIGHT + _GAP)
         panels.append(_axes(title, top, last))
-        panels += [_path(line, getattr(line, field), top, last) for line in lines]
+        # The best lie on top.
+        panels += [_path(line, getattr(line, field), top, last) for line in reversed(lines)]
     legend_top = _TOP + 2 * (_HEIGHT + _GAP)
-    for k, line in enumerate(lines):
+    legend = [(line.strategy, line.colour) for line in lines[: len(COLOURS)]]
+    if len(lines) > len(legend):
+        legend.append((f"{len(lines) - len(legend)} more", OTHERS))
+    for k, (label, colour) in enumerate(legend):
         x, y = _LEFT + (k % 2) * 320, legend_top + (k // 2) * 18
         panels.append(
-            f'<rect x="{x}" y="{y - 9}" width="12" height="4" fill="{line.colour}"/>'
-            f'<text x="{x + 18}" y="{y - 3}">{escape(line.strategy)}</text>'
+            f'<rect x="{x}" y="{y - 9}" width="12" height="4" fill="{colour}"/>'
+            f'<text x="{x + 18}" y="{y - 3}">{escape(label)}</text>'
         )
-    height = legend_top + -(-len(lines) // 2) * 18 + 4
+    height = legend_top + -(-len(legend) // 2) * 18 + 4
     best = lines[0].strategy if lines else "nothing"
     return (
         f'<svg viewBox="0 0 {_LEFT + _WIDTH + 12} {height}" width="100%" style="max-width:{_LEFT + _WIDTH + 12}px" '
@@ -88,4 +94,5 @@ def _path(line: Line, values: list[float], top: int, last: int) -> str:
         for execution, value in zip(line.execution, values, strict=True)
     )
     title = f"<title>{escape(line.strategy)}</title>"
-    return f'<polyline points="{points}" fill="none" stroke="{line.colour}" stroke-width="1.6">{title}</polyline>'
+    style = 'stroke-width=".8" opacity=".5"' if line.colour == OTHERS else 'stroke-width="1.6"'
+    return f'<polyline points="{points}" fill="none" stroke="{line.colour}" {style}>{title}</polyline>'
