@@ -302,8 +302,7 @@ class Orchestrator:
         closed = {each: why for each in strategies if (why := self._protection.why_closed(each)) is not None}
         if not closed or len(closed) == len(strategies):
             return strategies, ""
-        told = ", ".join(f"{each} ({why})" for each, why in closed.items())
-        return [each for each in strategies if each not in closed], told
+        return [each for each in strategies if each not in closed], telling.closed(closed)
 
     def _race(self, call: _Call, first: Decision, hedgeable: Hedgeable | None) -> Race:
         """Make the first attempt, and another one beside it if that is slow and may be hedged."""

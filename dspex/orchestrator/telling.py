@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dspex.records import BRIDGED, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dspex.orchestrator.model import BeliefModel
     from dspex.records import (
@@ -73,6 +73,24 @@ def reason(mine: Alternative, ranked: Sequence[Alternative], beliefs: BeliefMode
     return (
         f"{mine.strategy} is tried {known}: utility {mine.utility:.3f} may yet beat "
         f"{ranked[0].utility:.3f} of {ranked[0].strategy} (chosen with probability {mine.propensity:.2f})"
+    )
+
+
+def closed(why: Mapping[Strategy, str]) -> str:
+    """Say what is not to be chosen and why; a model once, if several of its ways are closed for the same reason.
+
+    Examples
+    --------
+    >>> from dspex.records import Strategy
+    >>> ways = [Strategy("a/x", "Predict"), Strategy("a/x", "Predict", "direct"), Strategy("b/y", "Predict")]
+    >>> closed(dict.fromkeys(ways, "its breaker is open"))
+    'a/x (its breaker is open), b/y · Predict (its breaker is open)'
+    """
+    alike: dict[tuple[str, str], list[Strategy]] = {}
+    for strategy, reason in why.items():
+        alike.setdefault((strategy.model, reason), []).append(strategy)
+    return ", ".join(
+        f"{model if len(ways) > 1 else ways[0]} ({reason})" for (model, reason), ways in alike.items()
     )
 
 
