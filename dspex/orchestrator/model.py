@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -70,9 +71,16 @@ _RULES: dict[str, dict[str, float]] = {
 believed a little better than DSPy's module, what does not a little worse; both send shorter prompts."""
 
 
-def features(asked: Requirements, strategy: Strategy) -> dict[str, float]:
-    """Describe running a task one way, as named numbers; absent means zero."""
-    length = (math.log1p(asked.input_chars) - 6.0) / 2.0
+def features(asked: Requirements, strategy: Strategy) -> Mapping[str, float]:
+    """Describe running a task one way, as named numbers; absent means zero. Not to be changed."""
+    return _features(asked.input_chars, asked.reasoning, asked.adapter, strategy)
+
+
+@lru_cache(maxsize=4096)  # every head asks for the same ones, once to predict and once to explain
+def _features(
+    input_chars: int, reasoning: bool, adapter: str, strategy: Strategy
+) -> Mapping[str, float]:  # positions make the quickest key
+    length = (math.log1p(input_chars) - 6.0) / 2.0
     described = {
         "base": 1.0,
         f"model={strategy.model}": 1.0,
@@ -83,8 +91,8 @@ def features(asked: Requirements, strategy: Strategy) -> dict[str, float]:
     if strategy.adapter != BRIDGED:
         described[f"adapter={strategy.adapter}"] = 1.0
         described[f"adapter={strategy.adapter} x length"] = length
-        described["adapter suits"] = 1.0 if strategy.adapter == asked.adapter else -1.0
-    if asked.reasoning:
+        described["adapter suits"] = 1.0 if strategy.adapter == adapter else -1.0
+    if reasoning:
         described[f"model={strategy.model} x reasoning"] = 1.0
         described[f"module={strategy.module} x reasoning"] = 1.0
     return described
@@ -167,12 +175,19 @@ class _Head:
 
     def vector(self, named: Mapping[str, float], priors: Mapping[str, float]) -> FloatArray:
         """Place named features, making room for those met for the first time."""
-        for name in named:
-            if name not in self.index:
-                self._add(name, priors.get(name, 0.0))
-        placed = np.zeros(len(self.index))
-        for name, value in named.items():
-            placed[self.index[name]] = value
+        placed: FloatArray = self.rows([named], priors)[0]
+        return placed
+
+    def rows(self, described: Sequence[Mapping[str, float]], priors: Mapping[str, float]) -> FloatArray:
+        """Place several descriptions, shape ``(len(described), n_features)``."""
+        for named in described:
+            for name in named:
+                if name not in self.index:
+                    self._add(name, priors.get(name, 0.0))
+        placed = np.zeros((len(described), len(self.index)))
+        for row, named in enumerate(described):
+            for name, value in named.items():
+                placed[row, self.index[name]] = value
         return placed
 
     def _add(self, name: str, prior_mean: float) -> None:
@@ -262,9 +277,7 @@ class BeliefModel:
     def _predict(self, name: str, asked: Requirements, strategies: Sequence[Strategy]) -> Prediction:
         head, priors = self._heads[name], self._priors[name]
         described = [features(asked, strategy) for strategy in strategies]
-        for each in described:
-            head.vector(each, priors)  # all features must have their place before the rows are stacked
-        rows = np.stack([head.vector(each, priors) for each in described])
+        rows = head.rows(described, priors)
         cells = [head.cell(asked.signature_key, strategy) for strategy in strategies]
         counts = np.array([cell.n for cell in cells])
         residuals = np.array([cell.residual(head.weights) for cell in cells])
