@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -61,14 +62,14 @@ class Client(Protocol):
         ...
 
 
-class _InProcess:
+class _InProcess(ABC):
     """What a client has that only knows how to answer at once."""
 
     streams = False
     schemas: tuple[SchemaBy, ...] = ("format",)
 
-    def complete(self, prompt: Prompt) -> Completion:
-        raise NotImplementedError
+    @abstractmethod
+    def complete(self, prompt: Prompt) -> Completion: ...
 
     def stream(self, prompt: Prompt) -> Iterator[str | Completion]:
         """Ask once; cut the answer into a few pieces."""
@@ -87,10 +88,10 @@ class _InProcess:
             yield piece
         yield made
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # nothing is held, unless one says otherwise
         """Nothing is held."""
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027  # as above
         """Nothing is held."""
 
 

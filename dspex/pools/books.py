@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import CancelledError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from dspex.pools.worker import Reply
 
 
-class Books:
+class Books(ABC):
     """What every engine keeps.
 
     The lock guards the queue, the counters, and who runs what. Nothing slow is done under it, and no future is
@@ -45,9 +46,9 @@ class Books:
 
     # ── what an engine adds ─────────────────────────────────────────────────────────────────────
 
+    @abstractmethod
     def seated(self) -> list[Task]:
         """Return the tasks that were given to workers. Called under the lock."""
-        raise NotImplementedError
 
     def refuse(self, task: Task) -> None:
         """Raise if this very task is not to be run. Called under the lock."""

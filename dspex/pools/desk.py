@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from dspex.events import PoolOverloaded
@@ -43,17 +44,17 @@ class Desk(Books):
 
     # ── what an engine adds ─────────────────────────────────────────────────────────────────────
 
+    @abstractmethod
     def seat(self) -> None:
         """Give waiting tasks to who is free. Called under the lock."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end_late(self, task: Task) -> None:
         """End a running task that takes too long."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forget(self, name: str, reason: str) -> None:
         """Forget a session and its state."""
-        raise NotImplementedError
 
     def rouse(self) -> None:
         """Wake who waits for a change: callers, the clock, and idle threads. Called under the lock."""

@@ -142,8 +142,8 @@ class BackoffWindow:
 class Bulkhead:
     """Lets so many calls run at once, and a bounded number wait, first come, first served.
 
-    One for each provider and pool keeps a sick one from taking the others' places. A caller waits at most until its deadline; one that would wait longer than half of it is
-    turned away at once, and told how long the wait is.
+    One for each provider keeps a sick one from taking the others' places. A caller waits at most until its
+    deadline; one that would wait longer than half of it is turned away at once, and told how long the wait is.
 
     Parameters
     ----------
