@@ -181,7 +181,8 @@ def test_an_adapter_on_a_broken_pool_says_so_at_once(make_pool):
     """A module that shall run where workers keep dying is refused, with the pool and when to come back."""
     pool = make_pool(workers=1)
     for _ in range(3):
-        assert pool.submit(die, "SIGKILL", idempotent=False).exception(TIMEOUT_S) is not None
+        with pytest.raises(WorkerCrashedError):
+            pool.submit(die, "SIGKILL", idempotent=False).result(TIMEOUT_S)
     adapter = dx.adapters.bridged("Predict", dx.sandbox.lm("small"), pool=pool)
     with pytest.raises(CircuitOpenError, match=r"is not asked for \d\.\d s: 3 failures in a row"):
         adapter.generate(dx.signature("question -> answer"), question="?")
