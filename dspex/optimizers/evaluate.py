@@ -12,7 +12,7 @@ from dspex.bridge.observe import Stopped
 from dspex.errors import ProviderError
 from dspex.optimizers.gathering import Gathering, Job, Row, Unanswered
 from dspex.optimizers.guarded import Guarded
-from dspex.optimizers.measure import Timed, here
+from dspex.optimizers.measure import Recovering, Timed, here
 from dspex.records import Score, ScoreKey, Usage
 
 if TYPE_CHECKING:
@@ -87,9 +87,10 @@ class Evaluator:
         self._stopped = stopped
         self._announce = announce
         self._waiting = waiting
-        self._measure = measure if timeout_s is None else Timed(measure, timeout_s)
+        self._measure: Measure = measure if timeout_s is None else Timed(measure, timeout_s)
         if waiting is not None:
             self._measure = Guarded(self._measure, waiting)
+        self._measure = Recovering(self._measure)
 
     def evaluate(
         self, program: dspy.Module, lm: dspy.BaseLM, configuration_key: str, examples: Sequence[dspy.Example]

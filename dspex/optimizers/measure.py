@@ -125,10 +125,7 @@ class Timed:
 
 
 class InWorkers:
-    """Measures in the worker processes of a pool; a program that crashes its process scores 0.
-
-    A pool that is broken says nothing of a program: it is waited for, and if it stays so, the study ends.
-    """
+    """Measures in the worker processes of a pool; a program that crashes its process scores 0."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -157,20 +154,11 @@ class InWorkers:
         Raises
         ------
         CircuitOpenError, WorkerStartError, ClusterError
-            If the pool is broken, and stays so.
+            If the pool is broken.
         """
-        errand = Errand(partial(here, program, lm, metric, example, None))
-        patience_ends: float | None = None
-        while True:
-            try:
-                future = self.pool.submit_exempt(errand)
-                return self._waited(future, stop)
-            except (CircuitOpenError, WorkerStartError, ClusterError) as error:
-                now, pause_s = time.monotonic(), max(_PROBED_S, getattr(error, "retry_after_s", 0.0))
-                patience_ends = now + _PATIENCE_S if patience_ends is None else patience_ends
-                if now + pause_s > patience_ends:
-                    raise
-            _pause(pause_s, stop)
+        return self._waited(
+            self.pool.submit_exempt(Errand(partial(here, program, lm, metric, example, None))), stop
+        )
 
     def _waited(self, future: TaskFuture, stop: Callable[[], bool] | None) -> Measured:
         while True:
@@ -186,6 +174,43 @@ class InWorkers:
                 return Measured(0.0, f"{type(error).__name__}: {error}", None, Usage())
             else:
                 return returned.counted()  # type: ignore[no-any-return]  # what `here` returns
+
+
+class Recovering:
+    """Measures as another one does, and again once the pool that it does so in is well.
+
+    A pool that is broken says nothing of a program: it is waited for, and if it stays so, the study ends. The
+    waiting belongs to no example, so it stands before their time limits and the slots of their models.
+    """
+
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
+
+    def __call__(
+        self,
+        program: dspy.Module,
+        lm: dspy.BaseLM,
+        metric: Callable[..., Any],
+        example: dspy.Example,
+        stop: Callable[[], bool] | None,
+    ) -> Measured:
+        """Measure, as often as the pool is broken and there is patience.
+
+        Raises
+        ------
+        CircuitOpenError, WorkerStartError, ClusterError
+            If the pool stays broken.
+        """
+        patience_ends: float | None = None
+        while True:
+            try:
+                return self._measure(program, lm, metric, example, stop)
+            except (CircuitOpenError, WorkerStartError, ClusterError) as error:
+                now, pause_s = time.monotonic(), max(_PROBED_S, getattr(error, "retry_after_s", None) or 0.0)
+                patience_ends = now + _PATIENCE_S if patience_ends is None else patience_ends
+                if now + pause_s > patience_ends:
+                    raise
+            _pause(pause_s, stop)
 
 
 def _pause(seconds: float, stop: Callable[[], bool] | None) -> None:

@@ -9,9 +9,10 @@ import dspy
 import pytest
 
 from dspex import sandbox
-from dspex.errors import CancelledError
+from dspex.errors import CancelledError, CircuitOpenError
 from dspex.optimizers.evaluate import Evaluator
 from dspex.optimizers.ledger import Ledger
+from dspex.optimizers.measure import here
 from dspex.pools import make_pool
 from dspex.store import Store
 
@@ -62,6 +63,23 @@ def test_a_hanging_example_costs_only_its_timeout(world):
     assert [row.usage.latency_s for row in rows[:3]] == [0.2] * 3
     assert all(row.error is None and row.usage.calls for row in rows[3:])
     assert took < 10
+
+
+def test_waiting_for_a_broken_pool_is_no_examples_time(world):
+    """A pool that was broken for longer than an example may take has cost no example its score."""
+    refused = []
+
+    def broken_at_first(*given):
+        if not refused:
+            refused.append(given)
+            raise CircuitOpenError("pool 'p' is not asked", provider="pool 'p'", retry_after_s=0.6)
+        return here(*given)
+
+    rows, _ = evaluator(world, timeout_s=0.5, measure=broken_at_first).evaluate(
+        dspy.Predict(TASK.signature), LM, "c", TASK.dev[:1]
+    )
+    assert [row.error for row in rows] == [None]
+    assert len(refused) == 1
 
 
 def test_what_answers_in_time_is_scored_as_without_a_limit(world):

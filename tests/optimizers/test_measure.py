@@ -23,7 +23,7 @@ from dspex.errors import (
     WorkerCrashedError,
 )
 from dspex.optimizers import measure
-from dspex.optimizers.measure import InWorkers, here
+from dspex.optimizers.measure import InWorkers, Recovering, here
 from dspex.pools import named
 from dspex.records import Price
 from dspex.reliability import BreakerSettings
@@ -167,7 +167,7 @@ def broken():
 
 def measured(pool, stop=None):
     given = dspy.Predict(TRIAGE.signature), sandbox.lm("small"), dx.metrics.exact_match, TRIAGE.dev[0]
-    return InWorkers(pool)(*given, stop), here(*given, None)
+    return Recovering(InWorkers(pool))(*given, stop), here(*given, None)
 
 
 def test_a_broken_pool_is_waited_for(broken, monkeypatch):
