@@ -78,7 +78,7 @@ class Cluster:
         self._watchers: list[Watcher] = []
         try:
             check_versions(self.client.get_versions(packages=["dspex", "dspy"]), self.address)
-        except ClusterError:
+        except BaseException:
             self.client.close()
             raise
         for topic, handler in zip(_TOPICS, (self._on_change, self._on_memory), strict=True):
@@ -180,10 +180,13 @@ def _no_cluster(given: object) -> DefinitionError:
 def _connected(address: str, security: Any, patience_s: float) -> Client:
     from distributed import Client
 
+    client = Client.__new__(Client)  # in hand before it begins, to be ended if it cannot
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about versions, of which `check_versions` knows more
-            return Client(address, security=security, timeout=patience_s, set_as_default=False, name="dspex")
+            Client.__init__(
+                client, address, security=security, timeout=patience_s, set_as_default=False, name="dspex"
+            )
     except ValueError as error:
         raise _no_cluster(address) from error
     except OSError as error:
@@ -191,6 +194,20 @@ def _connected(address: str, security: Any, patience_s: float) -> Client:
             f"the scheduler at {address} did not answer within {patience_s:g} s: {error}",
             hint="is it running, and can this machine reach it? `dask scheduler` prints the address to use",
         ) from error
+    finally:
+        if client.status != "running":
+            _end(client)
+    return client
+
+
+def _end(client: Client) -> None:
+    """End a client that could not begin.
+
+    Left alone, its thread would run for ever, and the garbage collector would end the client: in any thread, and
+    with a lock that may be held by whoever waits for that thread.
+    """
+    client.close()
+    client._loop_runner.stop()  # noqa: SLF001  # `close` does not, when nobody answered
 
 
 def check_versions(found: Mapping[str, Any], address: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+import threading
 
 import pytest
 
@@ -48,6 +49,30 @@ def test_what_is_no_cluster(given):
     """Something else than an address or a client is refused, with an address as an example."""
     with pytest.raises(DefinitionError, match=r"a cluster is an address or .* Client, got"):
         Cluster(given, patience_s=0.3)
+
+
+@pytest.fixture
+def scheduler():
+    """Have a scheduler that answers."""
+    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.mark.parametrize("answers", ["nobody", "127.0.0.1", "scheduler"])
+def test_what_cannot_be_used_leaves_nothing(request, monkeypatch, answers):
+    """Neither a thread nor a client that the garbage collector would have to end."""
+    address = answers if answers[0].isdigit() else request.getfixturevalue(answers)
+    monkeypatch.setattr("dspex.pools.cluster.check_versions", interrupted)
+    clients, threads = set(distributed.Client._instances), set(threading.enumerate())
+    with pytest.raises((ClusterError, DefinitionError, KeyboardInterrupt)):
+        Cluster(address, patience_s=0.3)
+    assert {each.status for each in set(distributed.Client._instances) - clients} <= {"closed"}
+    assert set(threading.enumerate()) <= threads
+
+
+def interrupted(*_):
+    """Be where the user loses patience."""
+    raise KeyboardInterrupt
 
 
 def test_without_distributed(monkeypatch):
