@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 import time
 from concurrent.futures import Executor
@@ -14,7 +15,7 @@ from dspex.pools import mapping
 from dspex.pools.batching import Batched
 from dspex.pools.refusals import closed
 from dspex.pools.sessions import Session
-from dspex.pools.streams import Stream
+from dspex.pools.streams import END, Stream
 from dspex.pools.task import Task, TaskFuture
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class Pool(Executor):
     def stream(self, function: Callable[..., Iterable[Any]], /, *args: Any, **options: Any) -> Stream:
         """Run a generator function in a worker, and give what it yields as it comes.
 
-        The worker waits when it is a hundred chunks ahead, and stops when the stream is closed.
+        The worker waits when it is a hundred chunks ahead, and stops when the stream is closed or dropped.
 
         Parameters
         ----------
@@ -211,11 +212,11 @@ class Pool(Executor):
         """
         given, kwargs = _sorted_out(options)
         task = self._task(function, args, kwargs, **given)
-        stream = Stream(task.future, self._engine.read, lambda taken: self._engine.credit(task, taken))
-        task.stream = stream.put
+        chunks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        task.stream = chunks.put
         self._accept(task)
-        task.future.add_done_callback(stream.end)
-        return stream
+        task.future.add_done_callback(lambda _: chunks.put(END))
+        return Stream(task.future, chunks, self._engine.read, lambda taken: self._engine.credit(task, taken))
 
     def batched(
         self,

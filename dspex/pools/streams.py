@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import queue
+import threading
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from concurrent.futures import Future
 
     from dspex.pools.task import TaskFuture
 
@@ -18,16 +19,35 @@ _STEP = 10
 class Stream:
     """Chunks of a running task: an iterator, an async iterator, and a context manager that stops the task.
 
-    It ends in `StopIteration`, or in what the task raised, always.
+    It ends in `StopIteration`, or in what the task raised, always. Nothing but its reader holds it: a stream that
+    is dropped before its end stops its task.
+
+    Parameters
+    ----------
+    future
+        The task's.
+    chunks
+        Where they arrive, and `END` after the last.
+    read
+        Makes of a chunk what the task yielded.
+    credit
+        Is told how many chunks were taken.
     """
 
-    def __init__(self, future: TaskFuture, read: Callable[[Any], Any], credit: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        future: TaskFuture,
+        chunks: queue.SimpleQueue[Any],
+        read: Callable[[Any], Any],
+        credit: Callable[[int], None],
+    ) -> None:
         self.future = future
+        self._chunks = chunks
         self._read = read
         self._credit = credit
-        self._chunks: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._taken = 0
         self._is_over = False
+        _stop_dropped()
 
     def __iter__(self) -> Self:
         return self
@@ -40,7 +60,7 @@ class Stream:
         except KeyboardInterrupt:
             self.close()
             raise
-        if chunk is _END:
+        if chunk is END:
             self._is_over = True
             self.future.result()
             raise StopIteration
@@ -54,7 +74,7 @@ class Stream:
 
     async def _later(self) -> AsyncIterator[Any]:
         try:
-            while (item := await asyncio.to_thread(next, self, _END)) is not _END:
+            while (item := await asyncio.to_thread(next, self, END)) is not END:
                 yield item
         finally:
             self.close()
@@ -66,7 +86,9 @@ class Stream:
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        # The garbage collector comes in any thread and amid anything, a pool's lock in hand: stopping is for others.
+        if not self._is_over:
+            _dropped.put(self.future)
 
     def close(self) -> None:
         """Stop the task, if it has not ended."""
@@ -74,15 +96,17 @@ class Stream:
             self._is_over = True
             self.future.stop()
 
-    # ── used by the engine ──────────────────────────────────────────────────────────────────────
 
-    def put(self, chunk: Any) -> None:
-        """Take a chunk in."""
-        self._chunks.put(chunk)
-
-    def end(self, _: Future[Any]) -> None:
-        """Note that there are no more."""
-        self._chunks.put(_END)
+END = object()
+_dropped: queue.SimpleQueue[TaskFuture] = queue.SimpleQueue()
 
 
-_END = object()
+@functools.cache
+def _stop_dropped() -> None:
+    """Have a thread, one for the process, stop the tasks whose streams nobody reads any more."""
+
+    def stop() -> None:
+        while True:
+            _dropped.get().stop()
+
+    threading.Thread(target=stop, name="dspex-streams", daemon=True).start()

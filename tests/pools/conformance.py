@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import gc
 import threading
 import time
 
@@ -385,6 +386,21 @@ class EngineConformance:
             assert pool.stats().running == 1
         until(lambda: pool.stats().running == 0, "the end of the source")
         assert path.stat().st_size <= 112
+
+    def test_a_stream_that_is_dropped_ends_its_source(self, make, tmp_path):
+        """Who leaves a loop over a stream keeps no worker busy, whoever collects the stream."""
+        pool = make(workers=1)
+        for chunk in pool.stream(count_slowly, tmp_path / "produced"):
+            assert chunk == 0
+            break
+        until(lambda: pool.stats().running == 0, "the end of the source")
+        ring = [pool.stream(count_slowly, tmp_path / "again")]
+        ring.append(ring)
+        next(ring[0])
+        del ring
+        with pool._engine.lock:  # the garbage collector comes amid anything
+            gc.collect()
+        until(lambda: pool.stats().running == 0, "the end of the source")
 
     # ── sessions ────────────────────────────────────────────────────────────────────────────────
 
