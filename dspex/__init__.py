@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         usage,
         watch,
     )
+    from dspex.telemetry import log_events
     from dspex.variables import ready as spaces
     from dspex.variables.base import (
         Adapter,
@@ -133,6 +134,7 @@ __all__ = [
     "lm",
     "local_embedder",
     "local_lm",
+    "log_events",
     "metrics",
     "optimize",
     "optimizers",
@@ -212,6 +214,7 @@ _HOMES = {
     "lm": "dspex.session",
     "local_embedder": "dspex.neural.embedding",
     "local_lm": "dspex.neural.models",
+    "log_events": "dspex.telemetry",
     "metrics": "dspex.native.metrics",
     "optimize": "dspex.session",
     "optimizers": "dspex.optimizers",

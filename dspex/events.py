@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+import uuid
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dspex.redact import quiet_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dspex.records import (
         Configuration,
@@ -25,6 +28,23 @@ if TYPE_CHECKING:
     )
 
 _log = quiet_logger("dspex.events")
+
+correlation_id: ContextVar[str | None] = ContextVar("dspex_correlation_id", default=None)
+"""Names the piece of work that runs just now, such as a call; a task finds it set in its worker as in its caller."""
+
+
+@contextmanager
+def correlated() -> Iterator[str]:
+    """Give a piece of work its `correlation_id`; within another one it keeps that one's."""
+    if (name := correlation_id.get()) is not None:
+        yield name
+        return
+    name = uuid.uuid4().hex
+    token = correlation_id.set(name)
+    try:
+        yield name
+    finally:
+        correlation_id.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +251,18 @@ class TaskStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskFinished:
+    """A task of a pool is over: `how` is ``done``, ``failed``, ``cancelled`` and so on, as `PoolStats` counts them."""
+
+    pool: str
+    task: int
+    how: str
+    seconds: float | None
+    """How long it ran in its worker; None if it did not get so far."""
+    correlation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PoolOverloaded:
     """A pool's queue was full; `policy` says what became of the task that was one too many."""
 
@@ -299,6 +331,7 @@ Event = (
     | WorkerRecycled
     | TaskRetried
     | TaskStopped
+    | TaskFinished
     | PoolOverloaded
     | PoolDegraded
     | PoolBreakerTurned
@@ -334,8 +367,12 @@ class EventBus:
 
     def publish(self, event: Event) -> None:
         """Hand an event on; never raises."""
-        for subscriber in self._subscribers:
+        for subscriber in self._subscribers + everywhere._subscribers:
             try:
                 subscriber(event)
             except Exception:  # noqa: BLE001  # a subscriber may be anybody's; it must not stop the others
                 _log.exception("a subscriber to dspex events failed on %s", type(event).__name__)
+
+
+everywhere = EventBus()
+"""Whoever subscribes here hears what any bus of this process hands on."""

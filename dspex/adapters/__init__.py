@@ -102,7 +102,7 @@ def bridged(
     module: str | Callable[..., dspy.Module] | dspy.Module = "Predict",
     model: str | dspy.BaseLM | None = None,
     *,
-    pool: Pool | None = None,
+    pool: Pool | str | None = None,
     concurrency: int = 16,
 ) -> BridgedAdapter:
     """Make an adapter that runs a DSPy module; `BridgedAdapter` explains the options."""

@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from dspex import pools
 from dspex.adapters.base import Adapter, Answer, Ask, Capabilities
 from dspex.bridge import modules
 from dspex.bridge import program as program_bridge
@@ -33,7 +34,7 @@ class BridgedAdapter(Adapter):
     model
         A DSPy model string or a `dspy.LM`; None leaves the program its own.
     pool
-        Where it runs; in the calling thread if left out. A worker is handed the deadline, the prices, DSPy's
+        Where it runs: a pool or its name; in the calling thread if left out. A worker is handed the deadline, the prices, DSPy's
         adapter and the draw of the call; what it spends is counted here.
     """
 
@@ -44,11 +45,18 @@ class BridgedAdapter(Adapter):
         module: str | Callable[..., dspy.Module] | dspy.Module = "Predict",
         model: str | dspy.BaseLM | None = None,
         *,
-        pool: Pool | None = None,
+        pool: Pool | str | None = None,
         concurrency: int = 16,
     ) -> None:
         if concurrency < 1:
             raise DefinitionError(f"concurrency must be a number > 0, got {concurrency}")
+        if isinstance(pool, str):
+            pools.get(pool)  # now, or a wrong name would be noticed by the first call
+        elif pool is not None and not hasattr(pool, "submit"):
+            raise DefinitionError(
+                f"a pool is one of dspex.pools or its name, got {pool!r}",
+                hint="dx.adapters.bridged('Predict', pool='general')",
+            )
         self._program = module if program_bridge.is_program(module) else None
         self._made: Any = None if self._program is not None else modules.maker(module)
         self._lm = None if model is None else modules.model_of(model)
@@ -63,13 +71,13 @@ class BridgedAdapter(Adapter):
         """Run the module."""
         inputs = ask.inputs if ask.signature is not None else {"prompt": ask.prompt}
         run = partial(modules.answer, self._program_for(ask), inputs, self._lm)
-        output, text, usage = run() if self._pool is None else self._away(self._pool, run)
+        output, text, usage = run() if self._pool is None else self._away(run)
         return Answer(output, text, usage, self.name, self.model, self.module, max(1, usage.calls))
 
-    @staticmethod
-    def _away(pool: Any, run: Callable[[], Any]) -> Any:
+    def _away(self, run: Callable[[], Any]) -> Any:
         """Run it in a pool, which is handed the seconds that are left: two processes have no clock in common."""
         deadline.check()
+        pool: Any = pools.get(self._pool) if isinstance(self._pool, str) else self._pool
         left = deadline.remaining_s()
         seconds = None if math.isinf(left) else left
         options = {"deadline_s": seconds} if isinstance(pool, WorkerPool) else {}

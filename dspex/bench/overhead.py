@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import time
@@ -11,10 +12,12 @@ import dspy
 
 from dspex import sandbox
 from dspex.bench.timing import medians_us, print_rows
+from dspex.events import EventBus, LabelGiven, correlated
 from dspex.native.signature import signature
-from dspex.records import Execution, Strategy
+from dspex.records import Execution, Label, Strategy
 from dspex.runtime import Runtime
 from dspex.store.log import Cursor
+from dspex.telemetry import LOGGER, log_events
 
 _PIN = Strategy("sandbox/small", "Predict")
 
@@ -54,6 +57,7 @@ def run() -> None:
     )
     print_rows(calls, "us")
     print_rows({"store append, as its caller sees it": _append_us(runtime)}, "us")
+    print_rows(_event_us(), "us")
     runtime.close()
 
 
@@ -78,3 +82,24 @@ def _append_us(runtime: Runtime) -> float:
     for each in fresh:
         runtime.store.append(each)
     return (time.thread_time_ns() - began) / 1e3 / len(fresh)
+
+
+def _event_us() -> dict[str, float]:
+    """Time an event: that nobody hears, and that a log leaves out, samples away or writes."""
+    bus, event = EventBus(), LabelGiven(Label("it", 1.0, 0.0))
+    logger = logging.getLogger(LOGGER)
+    nowhere = logging.NullHandler()
+    logger.addHandler(nowhere)
+
+    def publish() -> None:
+        bus.publish(event)
+
+    found = medians_us({"an event, nobody listens": publish})
+    with log_events("warning") as log, correlated():
+        found |= medians_us({"an event below the log's level": publish})
+        log.level, log.sample = "info", 1e-12
+        found |= medians_us({"an event of a call that is not sampled": publish})
+        log.sample = 1.0
+        found |= medians_us({"an event that is written, to nowhere": publish})
+    logger.removeHandler(nowhere)
+    return found

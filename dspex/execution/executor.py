@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dspex.bridge import asking
 from dspex.bridge import program as program_bridge
 from dspex.errors import BudgetError, DspexError
+from dspex.events import correlated
 from dspex.execution import options as reading
 from dspex.execution.attempt import Attempt
 from dspex.execution.requests import Requests
@@ -180,21 +181,22 @@ class Executor:
             ways = self._tasks.narrowed(task, ways, space, Registry.use)
         self._protect(ways, asked.pin)
         attempt = Attempt(ways, inputs, asked, self._within_budgets, shown)
-        done = self._orchestrator.orchestrate(
-            ways.described,
-            inputs,
-            ways.strategies,
-            attempt,
-            pool=self._pool.name,
-            pin=asked.pin,
-            explore=asked.explore,
-            configuration=ways.configuration,
-            learn=None if space is None else partial(space.learn, objective=self._objective),
-            session=None if asked.session is None else asked.session.name,
-            has_older=has_older,
-            hedgeable=None if shown is not None else self._hedgeable(task, ways, asked, attempt.spending),
-        )
-        return Result(done, on_rating=partial(self._rate, space, request))
+        with correlated() as name:
+            done = self._orchestrator.orchestrate(
+                ways.described,
+                inputs,
+                ways.strategies,
+                attempt,
+                pool=self._pool.name,
+                pin=asked.pin,
+                explore=asked.explore,
+                configuration=ways.configuration,
+                learn=None if space is None else partial(space.learn, objective=self._objective),
+                session=None if asked.session is None else asked.session.name,
+                has_older=has_older,
+                hedgeable=None if shown is not None else self._hedgeable(task, ways, asked, attempt.spending),
+            )
+        return Result(done, correlation_id=name, on_rating=partial(self._rate, space, request))
 
     def _protect(self, ways: Ways, pin: Strategy | None) -> None:
         """See to it that each model has its guard, and that the machine can take the call."""

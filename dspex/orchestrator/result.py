@@ -40,19 +40,26 @@ class Result(Mapping[str, Any]):
         Whether the answer was given before, to the same request.
     is_stale
         Whether it is older than answers are kept for, and was given because there was no room for the call.
+    correlation_id
+        What the call's events, its tasks in workers and its lines in `dspex.log_events` are named by; None if it
+        was recalled.
     """
 
     fallback_reason: str | None = None
+    correlation_id: str | None = None
     is_cached = False
     is_stale = False
 
-    def __init__(self, done: Orchestrated, *, on_rating: Callable[[str, float], None]) -> None:
+    def __init__(
+        self, done: Orchestrated, *, correlation_id: str, on_rating: Callable[[str, float], None]
+    ) -> None:
         self.output: Mapping[str, Any] = dict(done.outcome.output or {})
         self.decision: Decision = done.decision
         self.trace: tuple[Step, ...] = done.trace
         self.usage: Usage = done.usage
         self.execution_id = done.execution.id
         self.fallback_reason = done.fallback_reason
+        self.correlation_id = correlation_id
         self._on_rating = on_rating
 
     @classmethod

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from dspex.events import correlation_id
 from dspex.pools.base import Engine, Pool, make_pool
 from dspex.pools.named import close, define, get, names, stats, stop_owned, subscribe
 from dspex.pools.output import sink
 from dspex.pools.parcels import sharing
 from dspex.pools.spec import PoolSpec
-from dspex.pools.task import correlation_id, owner, state
+from dspex.pools.task import owner, state
 
 __all__ = [
     "Engine",

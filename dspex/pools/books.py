@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import CancelledError
+from dspex.events import TaskFinished
 from dspex.pools.counters import Counters
 from dspex.pools.crashes import Quarantine
 from dspex.pools.queue import TaskQueue
@@ -95,7 +96,8 @@ class Books(ABC):
                 task.session.pending -= 1
                 task.session.ended(seconds, failed=how not in {"done", "cancelled"})
             self.rouse()
-            return True
+        self.publish(TaskFinished(self.name, task.number, how, seconds, task.correlation))
+        return True
 
     def on_done(self, future: Any) -> None:
         """Hear that a future is done; if it was cancelled, nobody else has counted its task."""

@@ -17,9 +17,10 @@ import uuid
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dspex.events import correlation_id
 from dspex.pools import dask_output, limits
 from dspex.pools.shipping import Known, pack_error, pack_within, unpack
-from dspex.pools.task import correlation_id, is_inside, notes
+from dspex.pools.task import is_inside, notes
 from dspex.pools.worker import Reply, Stopped
 
 if TYPE_CHECKING:

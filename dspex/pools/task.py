@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import CancelledError, PoolError
+from dspex.events import correlation_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     from dspex.pools.sessions import Session
     from dspex.pools.shipping import Packed
-
-correlation_id: ContextVar[str | None] = ContextVar("dspex_correlation_id", default=None)
-"""Names the piece of work that a task belongs to; a task finds it set in its worker as in its caller."""
 
 owner: ContextVar[str | None] = ContextVar("dspex_task_owner", default=None)
 """Who submits tasks just now, such as a notebook cell, so that its tasks can be stopped together."""

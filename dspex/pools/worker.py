@@ -13,11 +13,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from dspex.events import correlation_id
 from dspex.pools import devices, limits, parcels
 from dspex.pools.board import Board
 from dspex.pools.parcels import Parcel
 from dspex.pools.shipping import Known, pack_error, pack_within, unpack
-from dspex.pools.task import correlation_id, is_inside, notes
+from dspex.pools.task import is_inside, notes
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

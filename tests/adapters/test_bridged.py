@@ -11,7 +11,14 @@ import dspex as dx
 from dspex import sandbox
 from dspex.adapters.conformance import QUESTION
 from dspex.bridge import prices
-from dspex.errors import BudgetError, DefinitionError, ExecutionError, UnknownNameError, UnreadableAnswerError
+from dspex.errors import (
+    BudgetError,
+    DefinitionError,
+    DspexError,
+    ExecutionError,
+    UnknownNameError,
+    UnreadableAnswerError,
+)
 from dspex.pools import make_pool, named
 from dspex.records import Price
 from dspex.reliability import remaining_s
@@ -69,6 +76,13 @@ def test_a_pool_runs_it_elsewhere():
     dx.adapters.bridged(Where(), sandbox.lm("large"), pool=pool).generate(TASK, question=QUESTION)
     pool.close()
     assert seen[0] is not threading.current_thread()
+
+
+@pytest.mark.parametrize(("pool", "rule"), [("genral", "did you mean 'general'"), (3, "or its name, got 3")])
+def test_what_is_no_pool_is_refused_at_once(pool, rule):
+    """Before any call: by the nearest name, or by what a pool is."""
+    with pytest.raises(DspexError, match=rule):
+        dx.adapters.bridged("Predict", sandbox.lm("large"), pool=pool)
 
 
 class Dawdles(dspy.Module):
