@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from dspex.optimizers.study import Study
     from dspex.orchestrator.cache import Cache
     from dspex.records import ModelInfo, Objective, Price, Strategy
-    from dspex.reliability.breaker import Breaker, BreakerSettings
     from dspex.reliability.guards import Reliability
     from dspex.runtime import Runtime
     from dspex.session import (
@@ -266,19 +265,7 @@ def unload_ipython_extension(ipython: Any) -> None:
     magics.unload(ipython)
 
 
-def _make_breaker(pool: str, settings: BreakerSettings | None) -> Breaker:
-    """Make the breaker of a pool; `pools` and `reliability` are peers, and meet here alone."""
-    from dataclasses import replace
-
-    from dspex.reliability.breaker import Breaker, BreakerSettings
-
-    settings = BreakerSettings() if settings is None else settings
-    # A pool settles every task, so a probe that takes long is not lost.
-    return Breaker(f"pool {pool!r}", replace(settings, probe_lease_s=float("inf")))
-
-
 if "IPython" in sys.modules:  # in a notebook, values draw themselves without any magic
     importlib.import_module("dspex.notebook.display").register_in_running_shell()
 
-importlib.import_module("dspex.pools.named").guard_with(_make_breaker)
 importlib.import_module("dspex.pools.offer").offer()  # as soon as joblib is there, too

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import DefinitionError, PoolError, UnknownNameError
@@ -16,6 +17,7 @@ from dspex.pools.devices import plan
 from dspex.pools.gpus import probe
 from dspex.pools.spec import DEFAULTS, Machine, PoolSpec, excess, scaled
 from dspex.pools.sweep import sweep
+from dspex.reliability.breaker import Breaker, BreakerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
     from dspex.pools.devices import DevicePlan
     from dspex.pools.pool import Pool
     from dspex.pools.sessions import Session
-    from dspex.reliability.breaker import Breaker, BreakerSettings
-
-    MakeBreaker = Callable[[str, BreakerSettings | None], Breaker]
 
 _log = logging.getLogger("dspex.pools")
 _lock = threading.RLock()
@@ -37,7 +36,6 @@ _pools: dict[str, Pool] = {}
 _made: weakref.WeakSet[Pool] = weakref.WeakSet()
 _hooked = False
 _cluster: Cluster | None = None
-_make_breaker: MakeBreaker
 events = EventBus()
 """What happens in all pools; `subscribe` hears it."""
 
@@ -126,10 +124,9 @@ def make(name: str, spec: PoolSpec) -> Pool:
     return pool
 
 
-def guard_with(make: MakeBreaker) -> None:
-    """Have pools that are made from now on guarded by such breakers; who makes them is a peer of this room."""
-    global _make_breaker  # noqa: PLW0603  # the package puts it in place when it is imported
-    _make_breaker = make
+def _make_breaker(pool: str, settings: BreakerSettings | None) -> Breaker:
+    # A pool settles every task, so a probe that takes long is not lost.
+    return Breaker(f"pool {pool!r}", replace(settings or BreakerSettings(), probe_lease_s=float("inf")))
 
 
 def _breaker(name: str, spec: PoolSpec) -> PoolBreaker | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from importlib.abc import Loader, MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from importlib.abc import Loader
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
@@ -34,7 +34,7 @@ def _make(**options: Any) -> Any:
     return DspexBackend(**options)
 
 
-class _Watch(MetaPathFinder):
+class _Watch:
     """Sees joblib being imported, once, and steps aside."""
 
     def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
@@ -44,11 +44,11 @@ class _Watch(MetaPathFinder):
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Then(spec.loader)
+            spec.loader = _Then(spec.loader)  # type: ignore[assignment]  # one, but for 12 ms of imports
         return spec
 
 
-class _Then(Loader):
+class _Then:
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
