@@ -82,8 +82,13 @@ class EventLog:
         self._counts: defaultdict[str, float] = defaultdict(float)
         self._lock = threading.Lock()
         self._handler: logging.Handler | None = None
+        self._unsubscribe: Callable[[], None] = _nothing
         self.level = level
         self.sample = sample
+
+    def open(self) -> Self:
+        """Write from now on; a log that is open goes on."""
+        self.close()
         if not self._log.hasHandlers():
             self._handler = logging.StreamHandler()
             self._handler.setFormatter(
@@ -91,6 +96,7 @@ class EventLog:
             )
             self._log.addHandler(self._handler)
         self._unsubscribe = events.everywhere.subscribe(self._hear)
+        return self
 
     def __repr__(self) -> str:
         share = "" if self.sample == 1 else f", {self.sample:.3g} of the calls"
@@ -142,6 +148,7 @@ class EventLog:
     def close(self) -> None:
         """Write no more."""
         self._unsubscribe()
+        self._unsubscribe = _nothing
         if self._handler is not None:
             self._log.removeHandler(self._handler)
             self._handler = None
@@ -191,8 +198,12 @@ def log_events(level: Level = "info", *, sample: float = 1.0) -> EventLog:
         log = EventLog(level, sample)
         while _open:
             _open.pop().close()
-        _open.append(log)
+        _open.append(log.open())
         return log
+
+
+def _nothing() -> None:
+    """End a log that is not open."""
 
 
 def _level_of(event: Event) -> int:
