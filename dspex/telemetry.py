@@ -95,6 +95,9 @@ class EventLog:
                 logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
             )
             self._log.addHandler(self._handler)
+        self._log.setLevel(
+            logging.DEBUG
+        )  # what is left out is left out here, whatever the root logger's level
         self._unsubscribe = events.everywhere.subscribe(self._hear)
         return self
 
@@ -123,7 +126,6 @@ class EventLog:
         if level not in _NUMBERS:
             raise UnknownNameError.among("level", level, _NUMBERS)
         self._level, self._number = level, _NUMBERS[level]
-        self._log.setLevel(self._number)
 
     @property
     def sample(self) -> float:

@@ -221,10 +221,13 @@ def test_a_share_that_is_none_is_refused(sample):
         assert log.sample == 1.0
 
 
-def test_an_unknown_level_names_the_nearest():
+def test_an_unknown_level_names_the_nearest(lines):
     """And no log is opened in place of the open one."""
     with dx.log_events() as log, events.correlated():
         with pytest.raises(UnknownNameError, match="did you mean 'warning'"):
             dx.log_events("warn")
+        with pytest.raises(DefinitionError):
+            dx.log_events("warning", sample=2)
         EventBus().publish(LabelGiven(Label("it", 0.5, 0.0)))
     assert log.counts == {"LabelGiven": 1}
+    assert len(lines()) == 1

@@ -64,10 +64,9 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
         return found
-    if (
-        importlib.util.find_spec(f"dspex.pools.{name}") is not None
-    ):  # `from dspex.pools import` asks here first
-        raise AttributeError(name)
+    # `from dspex.pools import ...` asks here before it looks for a room of that name.
+    if importlib.util.find_spec(f"dspex.pools.{name}") is not None:
+        return importlib.import_module(f"dspex.pools.{name}")
     named = importlib.import_module("dspex.pools.named")
     if name in named.names():
         return named.get(name)

@@ -78,7 +78,7 @@ class Cluster:
         self._watchers: list[Watcher] = []
         try:
             check_versions(self.client.get_versions(packages=["dspex", "dspy"]), self.address)
-        except BaseException:
+        except BaseException:  # an interrupt too: nobody else has the client
             self.client.close()
             raise
         for topic, handler in zip(_TOPICS, (self._on_change, self._on_memory), strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import queue
 import threading
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from dspex.pools.task import TaskFuture
 
+_log = logging.getLogger("dspex.pools")
 _STEP = 10
 
 
@@ -107,6 +109,9 @@ def _stop_dropped() -> None:
 
     def stop() -> None:
         while True:
-            _dropped.get().stop()
+            try:
+                _dropped.get().stop()
+            except Exception:  # noqa: BLE001  # one pool's trouble; other streams are dropped after it
+                _log.exception("a stream was dropped, and its task could not be stopped")
 
     threading.Thread(target=stop, name="dspex-streams", daemon=True).start()
